@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -136,16 +137,16 @@ async def understand(
     if endpoint.model == "none":
         return replace(requirements, model="", answers=0 if endpoint.capability == "keep" else 1)
     if marked_by is not None and endpoint.capability == "chat" and requirements.answers:
-        return await _marked(requirements, body, marked_by)
+        return await _marked(requirements, body, marked_by, has_cache_control=endpoint.protocol == "anthropic")
     return requirements
 
 
-async def _marked(requirements: Requirements, body: bytes, marked_by: Iterable[tuple[bytes, bytes]]) -> Requirements:
+async def _marked(
+    requirements: Requirements, body: bytes, marked_by: Iterable[tuple[bytes, bytes]], *, has_cache_control: bool
+) -> Requirements:
     """Return *requirements* with the hashes of the prompt."""
-    if len(body) > LARGE_BYTES:
-        marks = await asyncio.to_thread(prompt_marks, body, marked_by)
-    else:
-        marks = prompt_marks(body, marked_by)
+    read = partial(prompt_marks, body, marked_by, has_cache_control=has_cache_control)
+    marks = await asyncio.to_thread(read) if len(body) > LARGE_BYTES else read()
     return replace(requirements, prompt_blocks=marks.blocks, conversation=marks.conversation)
 
 

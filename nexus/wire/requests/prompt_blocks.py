@@ -27,19 +27,22 @@ class PromptMarks(NamedTuple):
     conversation: int = 0
 
 
-def prompt_marks(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> PromptMarks:
+def prompt_marks(
+    body: bytes, headers: Iterable[tuple[bytes, bytes]], *, has_cache_control: bool = False
+) -> PromptMarks:
     """Return the hashes of the prompt in *body*, and of the name of its conversation. Never raises.
 
     Each hash is chained on the one before: two prompts have the same hash at a position only if all their text up to
     there is the same. The last, incomplete block has none. A collision, by chance or made on purpose, leads to a wrong
     preference among backends, and no further.
 
+    :param has_cache_control: whether clients of the API say in a prompt what to cache, as Anthropic's do.
     :param headers: as in :attr:`nexus.proxy.headers.from_client.Head.forward`: lower-case name, and the whole line.
     """
     fields = read(_BODY, body)
     if fields is None:
         return PromptMarks()
-    return PromptMarks(_blocks(fields), _conversation(fields, headers))
+    return PromptMarks(_blocks(fields, has_cache_control=has_cache_control), _conversation(fields, headers))
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -73,7 +76,7 @@ _CACHE_CONTROL: Final = re.compile(
 _HAS_CACHE_CONTROL: Final = b'"cache_control"'
 
 
-def _blocks(fields: _Body) -> tuple[int, ...]:
+def _blocks(fields: _Body, *, has_cache_control: bool) -> tuple[int, ...]:
     text = fields.text if fields.text and bytes(fields.text)[:1] == b'"' else b""
     prompt = b"".join(
         (
@@ -81,7 +84,7 @@ def _blocks(fields: _Body) -> tuple[int, ...]:
             *(fields.messages, fields.prompt, fields.input, fields.input_ids, text),
         )
     )
-    if _HAS_CACHE_CONTROL in prompt:
+    if has_cache_control and _HAS_CACHE_CONTROL in prompt:
         # Clients move this mark to the last message of each request, and no engine puts it into the prompt.
         prompt = _CACHE_CONTROL.sub(b"", prompt)
     size = min(len(prompt) // PROMPT_BLOCK_BYTES, MAX_BLOCKS) * PROMPT_BLOCK_BYTES

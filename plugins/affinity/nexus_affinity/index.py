@@ -1,17 +1,22 @@
 """Finds the backends that hold a block of a prompt, and how much of a prompt each of them holds."""
 
 from collections.abc import Sequence
+from typing import Final
+
+MIN_WAYS: Final = 4
 
 
 class PrefixIndex:
     """For each block, the backends that hold it, as the bits of a number: one lookup answers for all of them."""
 
-    __slots__ = ("_free", "_used", "holders", "successors")
+    __slots__ = ("_branching", "_free", "_used", "holders", "successors")
 
     def __init__(self) -> None:
         self.holders: dict[int, int] = {}
         self.successors: dict[int, int] = {}
         """For each block with which another one was first held, how often that was: how many ways prompts go on."""
+        self._branching: dict[int, int] = {}
+        """Those of them that are at least ``MIN_WAYS``, so that most requests need not look further."""
         self._free: list[int] = []
         self._used = 0
 
@@ -35,7 +40,9 @@ class PrefixIndex:
         others = holders.get(block, 0)
         holders[block] = others | bit
         if not others and before is not None:
-            self.successors[before] = self.successors.get(before, 0) + 1
+            self.successors[before] = ways = self.successors.get(before, 0) + 1
+            if ways >= MIN_WAYS:
+                self._branching[before] = ways
 
     def drop(self, block: int, bit: int) -> None:
         """Record that the backend of *bit*, which holds *block*, does not hold it any more."""
@@ -45,11 +52,18 @@ class PrefixIndex:
         else:
             del self.holders[block]
             self.successors.pop(block, None)
+            self._branching.pop(block, None)
 
     def shared_depth(self, blocks: Sequence[int], length: int, ways: int) -> int:
-        """Return how many of the first *length* blocks begin at least *ways* different prompts."""
-        get = self.successors.get
-        return next((depth for depth in range(length, 0, -1) if get(blocks[depth - 1], 0) >= ways), 0)
+        """Return how many of the first *length* blocks begin at least *ways* different prompts.
+
+        :param ways: at least ``MIN_WAYS``.
+        """
+        branching = self._branching
+        for block in filter(branching.__contains__, reversed(blocks[:length])):
+            if branching[block] >= ways:
+                return blocks.index(block) + 1
+        return 0
 
     def depths(self, blocks: Sequence[int], bits: int) -> dict[int, int]:
         """Return how many of the first *blocks* each of the backends of *bits* holds without a gap, by its bit.

@@ -48,13 +48,12 @@ class AffinityReconciler(Reconciler):
         wanted = intent.requirements
         if len(intent.survivors) == 1 or not (wanted.prompt_blocks or wanted.conversation):
             return
-        total, name = len(wanted.prompt_blocks), self.name
+        total, name, weigh = len(wanted.prompt_blocks), self.name, intent.weigh
         for group in self._costs(intent):
             lowest = min([cost.blocks for cost in group])
             for cost in group:
-                if cost.blocks > lowest:
-                    reason = f"{_cached(cost, total)}; {_load(cost)}"
-                    intent.weigh(cost.backend, lowest / cost.blocks, stage=name, reason=reason)
+                if (blocks := cost.blocks) > lowest:
+                    weigh(cost.backend, lowest / blocks, stage=name, reason=f"{_cached(cost, total)}; {_load(cost)}")
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         wanted = intent.requirements
@@ -63,7 +62,7 @@ class AffinityReconciler(Reconciler):
         caches, blocks = self._caches, self._blocks(intent)
         cache = caches.opened(backend, self._config)
         depths = self._found[1] if self._found[0] is blocks else caches.index.depths(blocks, cache.bit)
-        found = depths.get(cache.bit, 0)
+        found = 0 if _is_unloaded(backend, intent.model_on(backend)) else depths.get(cache.bit, 0)
         caches.count(cache, self._clock())
         caches.note(blocks, found, wanted.conversation, backend)
         return CachedPrompt(cache, cache.insert(blocks), len(blocks) - found) if blocks else None
@@ -95,10 +94,10 @@ class AffinityReconciler(Reconciler):
         caches.follow(intent.snapshot)
         known: list[tuple[Backend, BackendCache | None]] = []
         bits = 0
-        for backend, _ in intent.survivors.values():
+        for backend, model in intent.survivors.values():
             cache = caches.of(backend)
             known.append((backend, cache))
-            if cache is not None:
+            if cache is not None and not _is_unloaded(backend, model):
                 bits |= cache.bit
         blocks = self._blocks(intent)
         depths = caches.index.depths(blocks, bits)
@@ -146,6 +145,12 @@ class CachedPrompt(Hold):
             self._cache.confirm(self._entry)
         else:
             self._cache.take_back(self._entry)
+
+
+def _is_unloaded(backend: Backend, model: str) -> bool:
+    """Whether the engine says that the model is not in memory, and so what it had read is gone."""
+    told = backend.load.told
+    return told is not None and told.loaded is not None and model not in told.loaded
 
 
 def _cached(cost: Cost, total: int) -> str:

@@ -211,6 +211,17 @@ def test_a_restarted_server_has_nothing(scene, prompt):
     assert scene.preferred(prompt("talk")) == {"gpu-1"}
 
 
+def test_a_model_that_is_not_in_memory_has_nothing_cached(scene, prompt):
+    scene = scene()
+    scene.send("gpu-1", prompt("talk"))
+
+    scene["gpu-1"].load.tell(EngineReport(at=0.0, due_at=1.0, loaded=frozenset({"qwen3"})))
+
+    assert scene.cached("gpu-1", prompt("talk")) == 0
+    scene["gpu-1"].load.tell(EngineReport(at=0.0, due_at=1.0, loaded=frozenset({"llama3"})))
+    assert scene.cached("gpu-1", prompt("talk")) == 12
+
+
 def test_an_open_breaker_empties_the_cache(scene, prompt):
     scene = scene()
     scene.send("gpu-1", prompt("talk"))

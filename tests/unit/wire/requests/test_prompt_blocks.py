@@ -13,8 +13,8 @@ from nexus.wire.requests.prompt_blocks import MAX_BLOCKS, prompt_marks
 MESSAGES = [{"role": "user", "content": f"message {number}: " + "word " * 100} for number in range(12)]
 
 
-def blocks(**members):
-    return prompt_marks(json.dumps(members).encode(), ()).blocks
+def blocks(*, has_cache_control=False, **members):
+    return prompt_marks(json.dumps(members).encode(), (), has_cache_control=has_cache_control).blocks
 
 
 def conversation(body=b"{}", *headers):
@@ -71,8 +71,8 @@ def test_a_mark_that_moves_to_the_last_message_changes_nothing_before_it():
 
     mark = {"cache_control": {"type": "ephemeral"}}
 
-    before = blocks(messages=[*map(part, range(7)), part(7, **mark)])
-    after = blocks(messages=[*map(part, range(11)), part(11, **mark)])
+    before = blocks(messages=[*map(part, range(7)), part(7, **mark)], has_cache_control=True)
+    after = blocks(messages=[*map(part, range(11)), part(11, **mark)], has_cache_control=True)
 
     assert common(before, after) == len(before)
 
