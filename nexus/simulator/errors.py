@@ -109,6 +109,7 @@ STATUSES: Final[Mapping[Reason, int]] = {
     "bad_json": 400,
     "invalid": 400,
     "load_failed": 500,
+    "loading": 503,
     "not_kept": 404,
     "unknown_previous": 400,
     "unauthorized": 401,
@@ -135,6 +136,7 @@ ANTHROPIC_OVERLOADED: Final = 529
 MESSAGES: Final[Mapping[Reason, str]] = {
     "bad_json": "We could not parse the JSON body of your request.",
     "invalid": "{detail}",
+    "loading": "Loading model",
     "load_failed": "The model `{model}` could not be loaded.",
     "not_kept": "No object found with id '{detail}'.",
     "unknown_previous": "Previous response with id '{detail}' not found.",

@@ -19,6 +19,9 @@ from nexus.simulator.refusals import Refusal
 from nexus.simulator.sending import Delivery, send
 from nexus.simulator.settings import Settings
 
+LISTINGS = frozenset({"/models", "/v1/models"})
+"""The paths that a llama.cpp answers while it loads its model."""
+
 
 class Handler:
     """Answers requests as a server of the kind would, or plays the next fault."""
@@ -66,6 +69,7 @@ class Handler:
             return
         try:
             self._check_access(delivery.record.request)
+            self._check_readiness(delivery.record.path)
             if route is not None and route.is_inference:
                 await self._infer(delivery, route, fault)
             else:
@@ -79,6 +83,10 @@ class Handler:
             raise Refusal("foreign_host")
         if not has_valid_key(request, self._settings.api_key, self._dialect):
             raise Refusal("unauthorized")
+
+    def _check_readiness(self, path: str) -> None:
+        if self._engine.memory.is_starting and path not in LISTINGS:
+            raise Refusal("loading")
 
     async def _infer(self, delivery: Delivery, route: Route, fault: Fault | None) -> None:
         with self._engine.admit() as turn:

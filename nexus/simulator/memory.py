@@ -35,6 +35,21 @@ class ModelMemory:
         in_memory = [model.name for model in settings.catalogue if not settings.load_time_s(model)]
         self._loaded = dict.fromkeys(in_memory[: settings.max_loaded or None], 0.0)
 
+    def start(self) -> None:
+        """Begin to load the one model of a llama.cpp, which answers nothing until it has done so."""
+        if self.is_starting:
+            model = self._settings.catalogue[0]
+            self.loads += 1
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.load_time_s(model), self._loaded.setdefault, model.name, loop.time())
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it is a llama.cpp that was started for one model, and is loading it."""
+        settings = self._settings
+        is_router = any(model.status for model in settings.catalogue)
+        return settings.kind == "llamacpp" and not is_router and not self._loaded
+
     @property
     def loaded(self) -> tuple[str, ...]:
         """The names of the models in memory."""

@@ -8,6 +8,7 @@ Reason = Literal[
     "foreign_host",
     "invalid",
     "load_failed",
+    "loading",
     "not_kept",
     "overloaded",
     "rate_limited",

@@ -83,6 +83,7 @@ class Simulator:
         self._loop = asyncio.get_running_loop()
         self.engine.begin()
         self._listener = Listener(self._connect, self.settings.host, self.settings.port, self.settings.tls)
+        self.engine.memory.start()
         self._listen_or_refuse()
 
     async def stop(self) -> None:

@@ -109,6 +109,25 @@ async def test_the_router_of_llamacpp_and_lm_studio_show_what_is_loaded(simulate
     assert shown[1]["data"][0]["state"] == "not-loaded"
 
 
+async def test_a_llamacpp_for_one_model_answers_503_until_it_is_loaded(simulate, connect):
+    simulator = await simulate(kind="llamacpp", models=("a",), load_s=0.1)
+    wire = await connect(simulator)
+
+    await wire.ask("/health", method="GET")
+    head, body = await wire.answer()
+    listed = await show(connect, simulator, "/v1/models")
+    await asyncio.sleep(0.15)
+    after = await connect(simulator)
+    await after.ask("/health", method="GET")
+    healthy, _ = await after.answer()
+
+    assert head.startswith(b"HTTP/1.1 503")
+    assert json.loads(body) == {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}
+    assert listed["data"][0]["id"] == "a"
+    assert healthy.startswith(b"HTTP/1.1 200")
+    assert simulator.engine.memory.loads == 1
+
+
 async def show(connect, simulator, path):
     wire = await connect(simulator)
     await wire.ask(path, method="GET")
