@@ -109,14 +109,14 @@ def test_other_kinds_that_load_models_are_told_apart_by_what_they_report(start_n
 
 
 def test_a_llamacpp_that_loads_its_model_at_its_start_is_served_once_it_is_ready(start_nexus, simulate):
-    llama = simulate(name="llama", kind="llamacpp", models=("llama3",), load_s=2.0)
+    llama = simulate(name="llama", kind="llamacpp", models=("llama3",), load_s=6.0)
     nexus = start_nexus(SOON + table_of(llama))
 
     told = ask(nexus.url, "/v1/chat/completions", chat())
 
     assert told.status == 503
     assert "Loading model" in told.body.decode()
-    until(lambda: ask(nexus.url, "/v1/chat/completions", chat()).status == 200)
+    until(lambda: ask(nexus.url, "/v1/chat/completions", chat()).status == 200, within_s=10)
 
 
 def test_a_client_of_http_1_0_gets_the_comments_without_chunks(nexus):
