@@ -49,6 +49,11 @@ class Request(msgspec.Struct, frozen=True):
     def wants_explanation(self) -> bool:
         return bool(self.headers) and self.headers.get(EXPLAIN_HINT, "").strip().lower() in _YES
 
+    def without_blocks(self) -> "Request":
+        """Return it without the hashes of its prompt: a thousand of the longest ones would take 150 MB."""
+        replace = msgspec.structs.replace
+        return replace(self, requirements=replace(self.requirements, prompt_blocks=()))
+
 
 class StageLabel(msgspec.Struct, frozen=True):
     """The identity of a stage, without the stage itself, which a reload may replace."""

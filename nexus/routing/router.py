@@ -60,7 +60,6 @@ class Router:
         self.unsupported_hints: Final = {h: stage for h, stage in STAGE_OF_HINT.items() if stage not in installed}
         """Hints whose stage is not in this pipeline, each with that stage."""
         self.wants_prompt_blocks: Final = any(place.reconciler.wants_prompt_blocks for place in places)
-        """Whether a stage wants the hashes of prompts; else they are not computed."""
         self._snapshot: FleetSnapshot | None = None
         self._resolutions: dict[str, Resolution] = {}
         self._served: tuple[str, ...] | None = None
@@ -136,7 +135,8 @@ class Routing:
 
     def __init__(self, router: Router, request: Request) -> None:
         self.request = request
-        self.record = DecisionRecord(request, router.rules, [])
+        recorded = request.without_blocks() if request.requirements.prompt_blocks else request
+        self.record = DecisionRecord(recorded, router.rules, [])
         self._router = router
         self._reserve = router.pipeline.reserve
         self._wants_facts = request.wants_explanation

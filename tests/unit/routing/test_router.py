@@ -449,3 +449,13 @@ def test_another_backend_that_is_not_well_or_free_is_none(router, routing, field
 @pytest.mark.parametrize("wants", [True, False])
 def test_prompts_are_hashed_if_a_stage_wants_it(router, stage, wants):
     assert router(stage(wants_prompt_blocks=wants)).wants_prompt_blocks is wants
+
+
+def test_the_record_of_a_decision_keeps_no_hashes_of_the_prompt(router, routing, stage):
+    seen = []
+    search = routing(router(stage(lambda intent: seen.append(intent.requirements.prompt_blocks))), prompt_blocks=(1, 2))
+
+    search.next(make_fleet(make_backend()))
+
+    assert seen == [(1, 2)]
+    assert search.record.request.requirements.prompt_blocks == ()
