@@ -30,6 +30,7 @@ from nexus.simulator.settings import DEFAULT_CONTEXT_LENGTH, Settings, Simulated
 @click.option("--load", "load_s", default=0.0, help="Seconds to load a model into memory.")
 @click.option("--max-loaded", default=0, help="Models in memory at once; 0: all.")
 @click.option("--queue-size", default=512, show_default=True, help="Further requests that may wait.")
+@click.option("--hide-page", "hidden_pages", multiple=True, help="A page about its load that it lacks, as /metrics.")
 @click.option("--api-key", default=None, help="Required from clients.")
 @click.option("--fault", default=None, metavar="JSON", help='Played from the start, such as {"kind": "reset"}.')
 def main(models: tuple[str, ...], context_length: int, fault: str | None, **options: Any) -> None:
