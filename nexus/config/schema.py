@@ -171,6 +171,8 @@ class ModelConfig(Section, frozen=True):
     """Whether it makes embeddings; with ``false``, it gets no such requests."""
     first_byte_seconds: Seconds | None = None
     """The deadline for the first content of a stream, instead of ``timeouts.first_byte_seconds``."""
+    max_in_flight: Positive | None = None
+    """Concurrent requests for it, within ``max_in_flight`` of the backend; further ones wait."""
     zone: str | None = None
     """``restricted`` or ``open``, in any letter case, for a model whose data goes elsewhere than its backend's."""
     tier: Annotated[int, Meta(ge=1, le=5)] | None = None
@@ -213,7 +215,8 @@ class BackendConfig(Section, frozen=True):
     """How capable it is, 1 to 5."""
     max_in_flight: Positive | None = None
     """Concurrent requests to it; further ones wait. Unset: as many as a server of its kind accepts, which is 512 for
-    Ollama and 1024 for all others."""
+    Ollama and 1024 for all others; but beyond the number that it reports to work on at once, they wait in the queue of
+    Nexus as long as that is not full."""
     max_loaded_models: Positive | None = None
     """How many models it keeps in memory at once, such as Ollama's ``OLLAMA_MAX_LOADED_MODELS``. A request for one more
     waits while those in memory are in use, so that models are not loaded by turns. Unset: as the server reports, else

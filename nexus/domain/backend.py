@@ -60,6 +60,8 @@ class BackendLoad:
         "_prompt_tokens",
         "_requests_total",
         "_restarts",
+        "_running_at_most",
+        "_saturated_at",
         "_told",
     )
 
@@ -101,6 +103,8 @@ class BackendLoad:
         self._prompt_tokens = self._answer_tokens = self._restarts = 0
         self._told: EngineReport | None = None
         self._no_report = ""
+        self._running_at_most: int | None = None
+        self._saturated_at = 0.0
 
     def acquire(self, prompt_tokens: int = 0, answer_tokens: int = 0) -> None:
         """Take one slot for a request of about this size. The caller has checked the limit, and releases the slot
@@ -126,10 +130,18 @@ class BackendLoad:
     def tell(self, report: EngineReport) -> None:
         """Replace the report of the engine."""
         self._told, self._no_report = report, ""
+        running = report.running
+        if running and (report.waiting or running > (self._running_at_most or running)):
+            # While requests wait in its own queue, it runs as many as it can.
+            self._running_at_most, self._saturated_at = running, report.at
         if report.loaded is not None:
             latest = report.at - RECENTLY_USED_S
             used = [name for name, figures in self._models.items() if figures.used_at > latest]
             self._memory.see(report.loaded, report.loading, used)
+
+    def running_at_most(self, now: float) -> int | None:
+        """Return how many requests the engine ran when it last reported others that waited; None: not lately."""
+        return self._running_at_most if now - self._saturated_at < SATURATION_GOOD_S else None
 
     def miss_report(self, reason: str) -> None:
         """Record that the engine reports nothing, and why."""
@@ -138,7 +150,7 @@ class BackendLoad:
     def restarted(self) -> None:
         """Record that the server has restarted: what it reported before is not true any more."""
         self._restarts += 1
-        self._told, self._no_report = None, ""
+        self._told, self._no_report, self._running_at_most = None, "", None
         self._memory.forget()
         for figures in self._models.values():
             figures.progressed_at = 0.0
@@ -203,6 +215,9 @@ def moved_average(average_ms: int | None, sample_ms: int) -> int:
     return sample_ms if average_ms is None else (sample_ms + 4 * average_ms) // 5
 
 
+SATURATION_GOOD_S: Final = 120.0
+"""How long the number of requests that a saturated engine ran is taken for all that it can run."""
+
 AnyModel = Literal["always", "alone", "never"]
 
 
@@ -225,11 +240,15 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the endpoints that it speaks natively."""
     max_in_flight: int = 64
     """Requests that are sent to it at once; further ones are queued."""
+    is_limited: bool = False
+    """Whether ``max_in_flight`` is configured, and not the default of its kind."""
     slots: int | None = None
     """How many of them it works on at once, as it reports or as is usual for its kind; the others wait at the backend.
     None: all, as far as is known."""
     max_loaded_models: int | None = None
     """How many models it keeps in memory at once, if configured; None: as it reports, if it does."""
+    slots_are_reported: bool = False
+    """Whether it reports ``slots`` itself; otherwise they are usual for its kind."""
     retry_unsafe: bool = True
     """Whether a request that this backend may have begun to work on may be sent to another one."""
     status: Status = Status.UNKNOWN

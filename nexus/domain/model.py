@@ -27,6 +27,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Changes when the model behind the name changes; None when unknown."""
     first_byte_s: float | None = None
     """The deadline for its first content, if one is configured for this model."""
+    max_in_flight: int | None = None
+    """How many requests for it are sent to the backend at once, if configured for this model."""
     zone: Zone | None = None
     """The zone of its data where that differs from its backend's: some local servers forward a model to a cloud.
     None: the zone of the backend."""

@@ -198,6 +198,55 @@ class RequestSize(msgspec.Struct, eq=False):
             self.answer_tokens += (usage.completion_tokens / wanted.answers - self.answer_tokens) / self.counted
 
 
+class LearnedCapacity(msgspec.Struct, eq=False):
+    """How many requests a backend works on at once, learned from the time to first token.
+
+    After Gradient2 of Netflix (github.com/Netflix/concurrency-limits): the limit follows the ratio of the usual to the
+    measured latency, and only measurements count that were made with about as many requests in flight. The usual
+    latency is that of the least loaded times, with which a measurement is compared within its size class; here nothing
+    keeps requests below the limit, so slow ones beyond it say nothing new.
+    """
+
+    limit: float | None = None
+    """None: no measurement has shown a limit."""
+    usual: dict[int, float] = {}
+    """By size class, the logarithm to base 2 of the milliseconds when it is hardly loaded."""
+
+    def observe(self, seconds: float, tokens: int, in_flight: int, floor: int) -> None:
+        """Record the time to first token of a request.
+
+        :param in_flight: the requests in flight when it was sent, with itself.
+        :param floor: the least that the limit can be.
+        """
+        size = size_class(tokens)
+        log_ms = log2(max(seconds * 1000, SHORTEST_MS)) - log2(tokens + OVERHEAD_TOKENS) + _MIDDLES[size]
+        before, limit = self.usual.get(size, log_ms), self.limit
+        is_within = limit is None or in_flight <= limit
+        if log_ms < before or is_within or size not in self.usual:
+            self.usual[size] = before + (log_ms - before) * (USUAL_FALLS if log_ms < before else USUAL_RISES)
+        excess = log_ms - before - TOLERATED_DOUBLINGS
+        if excess > 0.0:
+            if in_flight > floor and is_within:
+                gradient = max(MIN_GRADIENT, 2.0**-excess)
+                limit = float(in_flight) if limit is None else limit
+                aim = in_flight * gradient + in_flight**0.5
+                self.limit = max(floor, limit + (aim - limit) * SMOOTHING)
+        elif limit is not None and in_flight >= limit / 2:
+            # Good although nearly all of it is in use: there is room for more.
+            grown = max(limit, in_flight) + limit**0.5 * SMOOTHING
+            self.limit = None if grown > MAX_LEARNED else grown
+
+
+TOLERATED_DOUBLINGS: Final = 1.0
+"""Twice the usual time to first token is no sign of too many requests."""
+MIN_GRADIENT: Final = 0.5
+SMOOTHING: Final = 0.2
+USUAL_FALLS: Final = 0.5
+USUAL_RISES: Final = 1 / 64
+"""The usual latency follows the quickest measurements at once, and slower ones slowly, in case the server changed."""
+MAX_LEARNED: Final = 1024.0
+
+
 class ModelLoad(msgspec.Struct, eq=False):
     """The live figures of one model on one backend."""
 
@@ -207,6 +256,8 @@ class ModelLoad(msgspec.Struct, eq=False):
     """From sending to the end of answers that are not streamed."""
     size: RequestSize = msgspec.field(default_factory=RequestSize)
     """What earlier requests came to, in tokens."""
+    learned: LearnedCapacity = msgspec.field(default_factory=LearnedCapacity)
+    """How many requests the backend works on at once, as far as its answers show."""
     failures: float = 0.0
     """The ageing count of failures, at the time of the last one."""
     failed_at: float = 0.0

@@ -3,6 +3,7 @@
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 Protocol = Literal["openai", "ollama", "anthropic"]
 """The API that a client uses, which is also the format of its errors."""
@@ -102,6 +103,18 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     conversation: int = 0
     """A hash of the client's name for the conversation, such as a session header or ``prompt_cache_key``; under the
     same conditions. 0: it has none."""
+
+    def refused_by(self, limit: int | None, known: int | None) -> "Requirements":
+        """Return it after a backend has refused the request as too long.
+
+        :param limit: the context in tokens that the refusal names; None when it names none.
+        :param known: that which the backend reported before; None when it did not.
+        """
+        return replace(
+            self,
+            refused_context=max(self.refused_context, limit or known or 0),
+            is_refused_unknown=self.is_refused_unknown or known is None,
+        )
 
     @property
     def context_tokens(self) -> int:

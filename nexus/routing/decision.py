@@ -41,6 +41,8 @@ class Saturated(msgspec.Struct, frozen=True):
     """What each of them lacks: a free slot, or something that a plugin's stage holds for an attempt."""
     reasons: tuple[Verdict, ...] = ()
     """Why other backends with the model were excluded."""
+    is_preference: bool = False
+    """Whether waiting is only better for at least one of them, which takes a request that may not wait."""
     retry_in_s: float | None = None
     """After how long to search again even if no slot becomes free; None: only then."""
 

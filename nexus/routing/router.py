@@ -195,12 +195,7 @@ class Routing:
         """
         facts = reserved.backend.models.get(reserved.model)
         known = facts.context_length if facts is not None else None
-        wanted = self.request.requirements
-        wanted = msgspec.structs.replace(
-            wanted,
-            refused_context=max(wanted.refused_context, limit or known or 0),
-            is_refused_unknown=wanted.is_refused_unknown or known is None,
-        )
+        wanted = self.request.requirements.refused_by(limit, known)
         self.request = msgspec.structs.replace(self.request, requirements=wanted)
 
     def has_healthy(self, snapshot: FleetSnapshot) -> bool:
@@ -342,9 +337,11 @@ class Routing:
         full: list[Ranked] = []
         waits_for: list[Verdict] = []
         retry_in_s: float | None = None
+        is_preference = False
         for ranked in considered.ranking:
-            if full and not ranked.is_equal_to(full[0]):
-                # The better backends are only busy: waiting for one beats asking a backend that has been failing.
+            if full and not ranked.is_equal_to(full[0], by_priority=is_preference):
+                # The better backends are only busy: waiting for one beats asking a backend that has been failing, and
+                # one of lower priority while the better one would take the request.
                 break
             held = self._reserve(intent, ranked.backend)
             if not isinstance(held, Refused):
@@ -355,14 +352,15 @@ class Routing:
                 full.append(ranked)
                 waits_for.append(held.about(ranked.backend))
                 considered.full = waits_for
+                is_preference = is_preference or refusal.is_preference
                 if refusal.retry_in_s is not None:
                     retry_in_s = min(refusal.retry_in_s, refusal.retry_in_s if retry_in_s is None else retry_in_s)
                 continue
             reason, action, context = refusal.reason, refusal.action, refusal.context
             intent.exclude(ranked.backend, stage=held.stage, reason=reason, action=action, context=context)
         if full:
-            backends = tuple(ranked.backend for ranked in full)
-            return Saturated(backends, resolution.model, tuple(waits_for), tuple(intent.excluded), retry_in_s)
+            backends, reasons = tuple(ranked.backend for ranked in full), tuple(intent.excluded)
+            return Saturated(backends, resolution.model, tuple(waits_for), reasons, is_preference, retry_in_s)
         return rejections.no_backend_left(resolution, intent, has_tried=resolution.requested in self._tried)
 
     def _reserved(

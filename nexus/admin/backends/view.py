@@ -13,6 +13,7 @@ from nexus.admin.backends.last_holders import last_holders
 from nexus.admin.openapi.operation import Operation
 from nexus.admin.page import instant, json_page
 from nexus.domain.backend import Backend
+from nexus.domain.capacity import capacity_now, capacity_of
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
@@ -49,6 +50,12 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     """The mean time to the first token of a stream; null when none was measured lately."""
     whole_answer_ms: int | None
     """The mean duration of a response that is not streamed; null when none was measured lately."""
+    pending_requests: int
+    """Its requests in flight."""
+    capacity: float | None
+    """How many requests for it the backend works on at once; null: unknown."""
+    capacity_source: str
+    """How the capacity is known; see that of the backend."""
     memory: str
     """Whether the model is in the memory of a backend that loads models on demand: ``in memory``, ``loading``, ``not in
     memory`` or ``unknown``; always ``unknown`` for other kinds."""
@@ -114,9 +121,24 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     pending_requests: int
     oldest_unanswered_s: float
     """How long the oldest request there has waited for its first content; 0 when none waits."""
+    prompt_tokens: int
+    """About how many tokens the prompts have that it has not read yet."""
+    answer_tokens: int
+    """How many tokens the answers to its requests are expected to have."""
+    busy_requests: float
+    """With how many requests it is busy: ``pending_requests``, and those of other clients that it reports, as far as
+    the report is fresh."""
     max_in_flight: int
+    """How many requests are sent to it at most at once."""
     slots: int | None
-    """How many requests it works on at once; null: unknown."""
+    """How many requests it works on at once, as it reports or as is usual for its kind; null: unknown."""
+    capacity: float | None
+    """The same, as far as it is configured, reported, learned or usual, for the model most in use; null: unknown."""
+    capacity_source: str
+    """How the capacity is known: ``configured``, ``reported by the server``, ``learned``, ``usual for its kind`` or
+    ``none known``."""
+    held_from: int | None
+    """With so many requests in flight, further ones wait in the queue of Nexus; null: not before ``max_in_flight``."""
     reported: ReportView | None
     """The last report of its engine about its load; null: it reports nothing, and only own requests are counted."""
     report: str
@@ -179,6 +201,7 @@ def backends(
 def view_of(backend: Backend, origin: Origin) -> BackendView:
     """Return the view of *backend*, which comes from *origin*."""
     now = monotonic()
+    _, capacity = capacity_now(backend, now)
     return BackendView(
         id=backend.id,
         name=backend.name,
@@ -203,8 +226,14 @@ def view_of(backend: Backend, origin: Origin) -> BackendView:
         models=tuple(_model_view(backend, backend.models[name]) for name in sorted(backend.models)),
         pending_requests=backend.load.in_flight,
         oldest_unanswered_s=round(oldest_unanswered_s(backend, now), 1),
+        prompt_tokens=backend.load.prompt_tokens,
+        answer_tokens=backend.load.answer_tokens,
+        busy_requests=round(backend.load.in_flight + backend.load.other_requests(now), 2),
         max_in_flight=backend.max_in_flight,
         slots=backend.slots,
+        capacity=_rounded(capacity.requests),
+        capacity_source=capacity.source,
+        held_from=capacity.held_from,
         reported=None if backend.load.told is None else _report_view(backend.load.told, now),
         report=backend.load.report_in_words(now),
         restarts=backend.load.restarts,
@@ -246,9 +275,13 @@ def last_seen_of(origin: Origin) -> dict[str, object]:
     }
 
 
+def _rounded(requests: float | None) -> float | None:
+    return None if requests is None else round(requests, 1)
+
+
 def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
     figures = backend.load.models.get(facts.name)
-    loads_models = backend.kind.loads_models
+    loads_models, capacity = backend.kind.loads_models, capacity_of(backend, facts.name, monotonic())
     return ModelView(
         id=facts.name,
         name=facts.name,
@@ -266,6 +299,9 @@ def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
         is_cooling=backend.is_cooling_for(facts.name),
         first_token_ms=None if figures is None else figures.first_token.mean_ms(),
         whole_answer_ms=None if figures is None else figures.whole.mean_ms(),
+        pending_requests=0 if figures is None else figures.in_flight,
+        capacity=_rounded(capacity.requests),
+        capacity_source=capacity.source,
         memory=presence(backend, facts.name, monotonic()) if loads_models else Presence.UNKNOWN,
         load_s=round(figures.load_s, 1) if figures is not None and figures.load_s else None,
     )

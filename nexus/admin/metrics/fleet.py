@@ -6,6 +6,7 @@ from itertools import islice
 from time import monotonic
 
 from nexus.domain.backend import Breaker, Status
+from nexus.domain.capacity import capacity_now
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.silence import oldest_unanswered_s
 from nexus.fleet.loads.counts import ReadCounts
@@ -142,6 +143,37 @@ def _backend_families(snapshot: FleetSnapshot) -> Iterator[Family]:
         "nexus_pending_requests",
         "Requests under way at a backend.",
         {(backend.name,): backend.load.in_flight for backend in backends},
+        "backend",
+    )
+    yield gauge(
+        "nexus_backend_tokens_in_flight",
+        "Estimated tokens at a backend: of prompts that it has not read yet, and of answers that it is to give.",
+        {
+            (backend.name, part): tokens
+            for backend in backends
+            for part, tokens in (("prompt", backend.load.prompt_tokens), ("answer", backend.load.answer_tokens))
+        },
+        *("backend", "part"),
+    )
+    now = monotonic()
+    capacities = [(backend, capacity_now(backend, now)[1]) for backend in backends]
+    yield gauge(
+        "nexus_backend_capacity",
+        "Requests that a backend works on at once, by how that is known; of backends where it is known.",
+        {
+            (backend.name, capacity.source): round(capacity.requests, 1)
+            for backend, capacity in capacities
+            if capacity.requests is not None
+        },
+        *("backend", "source"),
+    )
+    yield gauge(
+        "nexus_backend_effective_limit",
+        "Requests in flight at a backend from which on further ones wait in the queue.",
+        {
+            (backend.name,): min(backend.max_in_flight, capacity.held_from or backend.max_in_flight)
+            for backend, capacity in capacities
+        },
         "backend",
     )
     yield gauge(

@@ -50,6 +50,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "backends.models.json_mode": "true",
     "backends.models.embeddings": "false",
     "backends.models.first_byte_seconds": "300.0",
+    "backends.models.max_in_flight": "2",
     "backends.models.zone": '"open"',
     "backends.models.tier": "4",
     "discovery.enabled": "true",

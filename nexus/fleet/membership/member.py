@@ -62,6 +62,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
             "share": config.share,
             "endpoints": _endpoints(kind, config.protocols),
             "max_in_flight": config.max_in_flight or kind.default_max_in_flight,
+            "is_limited": config.max_in_flight is not None,
+            "slots_are_reported": learned.max_in_flight is not None,
             # The default of the kind applies only if the operator has set no limit.
             "slots": learned.max_in_flight or (kind.default_slots if config.max_in_flight is None else None),
             "max_loaded_models": config.max_loaded_models,

@@ -1,6 +1,7 @@
 """Applies what the operator has configured for models, which wins over what servers report."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -65,12 +66,16 @@ def _by_own_name(
 
 
 def _without(facts: ModelFacts, override: ModelConfig) -> ModelFacts:
+    configured_only: dict[str, Any] = {"first_byte_s": None, "max_in_flight": None, "denied": frozenset()}
     unknown = {name: None for name in _SAME_NAMES if getattr(override, name) is not None}
     zone = facts.zone if override.zone is None else "open"
-    return msgspec.structs.replace(facts, **{**unknown, "first_byte_s": None, "zone": zone, "denied": frozenset()})
+    return msgspec.structs.replace(facts, **{**unknown, **configured_only, "zone": zone})
 
 
 def _overridden(facts: ModelFacts, override: ModelConfig) -> ModelFacts:
     known = {name: value for name in _SAME_NAMES if (value := getattr(override, name)) is not None}
     denied = frozenset(name for name, value in known.items() if value is False)
-    return msgspec.structs.replace(facts, first_byte_s=override.first_byte_seconds, denied=denied, **known)
+    first_byte_s, max_in_flight = override.first_byte_seconds, override.max_in_flight
+    return msgspec.structs.replace(
+        facts, first_byte_s=first_byte_s, max_in_flight=max_in_flight, denied=denied, **known
+    )

@@ -205,6 +205,7 @@ def _refusal(backend: Backend, model: str, where: Presence, now: float) -> Refus
         f"Loading {model} would evict {names}, which {'are' if len(crowd) > 1 else 'is'} in use: it waits for that,"
         f" at most {left_s:.0f} s more",
         is_saturation=True,
+        is_preference=True,
         action="Wait, or raise max_loaded_models if there is room for both",
         retry_in_s=_retry_in_s(left_s, is_in_gap=not any(models[name].in_flight for name in crowd)),
     )
@@ -223,6 +224,7 @@ def _until_loaded(backend: Backend, model: str, load: Load, now: float) -> Refus
     return Refusal(
         f"Backend is loading {load.model}, and {model} does not fit beside it",
         is_saturation=True,
+        is_preference=True,
         action="Wait until it is loaded",
         retry_in_s=_retry_in_s(left_s),
     )

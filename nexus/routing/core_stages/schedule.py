@@ -10,10 +10,12 @@ from msgspec.structs import replace
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
+from nexus.domain.capacity import capacity_of
 from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
 from nexus.domain.silence import remarkably_silent, silent_s
+from nexus.domain.statuses import FIRST_ERROR
 from nexus.routing.core_stages.known_load import load_facts, load_sentence, requests
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.ranking.scoring import Ranked, busy_requests
@@ -25,6 +27,19 @@ AT_ITS_LIMIT: Final = Refusal(
 )
 
 _FINISHED: Final = Ending.FINISHED
+
+MIN_LEARNING_FLOOR: Final = 4
+"""No capacity below this is learned."""
+MIN_HELD: Final = 3
+"""With fewer requests in flight for a model, none is held back."""
+RETRY_S: Final = 1.0
+"""How soon requests that are held back try again if no slot becomes free; the server may report another capacity."""
+
+AT_ITS_LIMIT_FOR_MODEL: Final = Refusal(
+    "Backend is at its limit for the model",
+    is_saturation=True,
+    action="Try again later, or raise max_in_flight of the model",
+)
 
 BUSY_FACTOR: Final = 0.01
 """A backend too busy to answer probes comes after all others, but before one that has been failing."""
@@ -162,21 +177,33 @@ class Schedule(Reconciler):
     def describe(self, intent: RoutingIntent) -> Mapping[str, str]:
         now, offers = self._clock(), intent.offers()
         busy = busy_requests(offers, now)
-        return {backend.name: load_sentence(backend, busy[at], now) for at, (backend, _) in enumerate(offers)}
+        return {
+            backend.name: load_sentence(backend, model, busy[at], now) for at, (backend, model) in enumerate(offers)
+        }
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
-        del intent
-        return AT_ITS_LIMIT if backend.load.in_flight >= backend.max_in_flight else None
+        if backend.load.in_flight >= backend.max_in_flight:
+            return AT_ITS_LIMIT
+        if intent.endpoint.capability == "keep":
+            return None
+        model = intent.model_on(backend)
+        return _refusal_for_model(intent, backend, model, backend.load.models.get(model), self._clock())
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         load = backend.load
-        if load.in_flight >= backend.max_in_flight:
+        in_flight = load.in_flight
+        if in_flight >= backend.max_in_flight:
             return AT_ITS_LIMIT
         figures, prompt_tokens, answer_tokens = None, 0, 0
         capability = intent.endpoint.capability
         if capability != "keep":
             model = intent.survivors[backend.name][1]
             figures = load.models.get(model) or load.model(model)
+            if (
+                in_flight
+                and (refusal := _refusal_for_model(intent, backend, model, figures, self._clock())) is not None
+            ):
+                return refusal
             prompt_tokens, answer_tokens = figures.size.expected(intent.requirements, is_chat=capability == "chat")
             figures.in_flight += 1
         load.acquire(prompt_tokens, answer_tokens)
@@ -190,7 +217,10 @@ class Schedule(Reconciler):
             for tried in probed:
                 tried.begin_probing()
         self._strategy.chosen(backend, intent.resolved_model)
-        return Slot(load, figures, intent.requirements, prompt_tokens, answer_tokens, probed)
+        slot = Slot(load, figures, intent.requirements, prompt_tokens, answer_tokens, probed)
+        if in_flight >= MIN_LEARNING_FLOOR and not (backend.is_limited or backend.slots_are_reported):
+            slot.learn_capacity(in_flight + 1, max(MIN_LEARNING_FLOOR, backend.kind.default_slots or 0))
+        return slot
 
 
 def _state(backend: Backend, model: str, busy: float, now: float, *, is_stream: bool) -> Mapping[str, Any]:
@@ -203,12 +233,40 @@ def _state(backend: Backend, model: str, busy: float, now: float, *, is_stream: 
         "is_replaced": backend.is_replaced,
         "breaker": backend.breaker_of(model),
         "is_cooling": backend.is_cooling_for(model),
-        **load_facts(backend, busy, now),
+        **load_facts(backend, model, busy, now),
         "latency_ms": backend.load.latency_ms,
         "first_token_ms": None if figures is None else figures.first_token.mean_ms(),
         "whole_answer_ms": None if figures is None else figures.whole.mean_ms(),
         "silent_s": 0.0 if figures is None else round(silent_s(backend, figures, now, is_stream=is_stream), 3),
     }
+
+
+def _refusal_for_model(
+    intent: RoutingIntent, backend: Backend, model: str, figures: ModelLoad | None, now: float
+) -> Refusal | None:
+    """Return why a request for *model* has to wait, or had better wait, although the backend is not at its limit.
+
+    :param figures: those of the model; None if it was not asked yet.
+    """
+    if figures is None:
+        return None
+    facts = backend.models.get(model)
+    if facts is not None and facts.max_in_flight is not None and figures.in_flight >= facts.max_in_flight:
+        return AT_ITS_LIMIT_FOR_MODEL
+    if figures.in_flight < MIN_HELD or not intent.requirements.may_wait:
+        return None
+    if not backend.slots_are_reported and backend.load.told is None:
+        return None
+    capacity = capacity_of(backend, model, now)
+    if capacity.held_from is None or figures.in_flight < capacity.held_from:
+        return None
+    return Refusal(
+        f"Backend {capacity.in_words()}, and has {requests(figures.in_flight)}",
+        is_saturation=True,
+        is_preference=True,
+        action="Wait: the next slot that becomes free is given to the next client in turn",
+        retry_in_s=RETRY_S,
+    )
 
 
 def _half_open(backend: Backend, model: str) -> list[BackendLoad | ModelLoad]:
@@ -228,7 +286,17 @@ def _best_first(ranked: Ranked) -> tuple[bool, bool, float, float]:
 class Slot(Hold):
     """One of a backend's slots and the tokens of a request, given back exactly once."""
 
-    __slots__ = ("_answer_tokens", "_figures", "_is_measured", "_load", "_probed", "_prompt_tokens", "_wanted")
+    __slots__ = (
+        "_answer_tokens",
+        "_capacity_floor",
+        "_figures",
+        "_in_flight",
+        "_is_measured",
+        "_load",
+        "_probed",
+        "_prompt_tokens",
+        "_wanted",
+    )
 
     def __init__(  # noqa: PLR0913 - all that is held
         self,
@@ -248,8 +316,17 @@ class Slot(Hold):
         self._prompt_tokens = prompt_tokens
         self._answer_tokens = answer_tokens
         self._probed = probed
+        self._in_flight = self._capacity_floor = 0
         self._is_measured = False
         """Whether the length of the prompt has been learned."""
+
+    def learn_capacity(self, in_flight: int, floor: int) -> None:
+        """Learn how many requests the backend works on at once from the time to first token of this one.
+
+        :param in_flight: the requests in flight, with this one.
+        :param floor: the least that it can be.
+        """
+        self._in_flight, self._capacity_floor = in_flight, floor
 
     def begin_answer(self, usage: TokenUsage | None) -> None:
         if self._load is None:
@@ -272,8 +349,17 @@ class Slot(Hold):
             if usage is not None and outcome.ending is _FINISHED:
                 has_prompt, has_answer = not self._is_measured, self._answer_tokens > 0
                 figures.size.learn(self._wanted, usage, has_prompt=has_prompt, has_answer=has_answer)
+            if self._in_flight and outcome is not None:
+                self._learn_capacity(figures, outcome)
         for tried in self._probed:
             tried.end_probing()
+
+    def _learn_capacity(self, figures: ModelLoad, outcome: AttemptOutcome) -> None:
+        is_good = outcome.ending is _FINISHED and outcome.fault is None and (outcome.status or 0) < FIRST_ERROR
+        if is_good and outcome.is_stream and outcome.first_byte_s is not None and outcome.load_s is None:
+            figures.learned.observe(
+                outcome.first_byte_s, self._wanted.prompt_tokens, self._in_flight, self._capacity_floor
+            )
 
 
 def _factors(weights: list[Verdict]) -> dict[str, float]:

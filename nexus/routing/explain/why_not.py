@@ -4,7 +4,7 @@ from typing import Final
 
 from nexus.domain.backend import Backend, Status
 from nexus.domain.outcome import AttemptOutcome
-from nexus.routing.core_stages.schedule import Schedule
+from nexus.routing.core_stages.schedule import AT_ITS_LIMIT, Schedule
 from nexus.routing.decision import Reject, Reserved
 from nexus.routing.decision_record import DecisionRecord
 from nexus.routing.explain.findings import Findings
@@ -72,6 +72,8 @@ class _LastSearch:
         rank, ranked = found.ranks[name]
         if name in found.full and found.full[name].stage != Schedule.name:
             return f"the request waited for it: {found.full[name].reason} ('{found.full[name].stage}')"
+        if name in found.full and found.full[name].reason != AT_ITS_LIMIT.reason:
+            return f"the request waited for it: {found.full[name].reason}"
         if name in found.full:
             return f"it is at its limit: {ranked.in_flight} of {backend.max_in_flight} slots are in use"
         if ranked.is_avoided:

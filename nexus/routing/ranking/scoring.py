@@ -1,7 +1,7 @@
 """What strategies divide the work by: how busy candidates are, their shares, and turns."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import log
+from math import copysign, log, log2
 from typing import Final
 
 import msgspec
@@ -16,6 +16,8 @@ MAX_REMEMBERED_TURNS: Final = 64
 
 TOKEN_PART: Final = 0.5
 """The part of a request's weight that depends on its tokens."""
+GUESS_DOUBLINGS: Final = 1.0
+"""How far a guess of the capacity may be from the mean before it counts."""
 BUSY_POINTS: Final = 10.0
 """The load points of a backend whose slots are all in use; beyond its slots, requests queue at the backend."""
 CREDITED_TURNS: Final = 3.0
@@ -55,13 +57,23 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
         """Whether it is used only when no healthy backend or fallback is left."""
         return self.backend.status is not Status.HEALTHY
 
-    def is_equal_to(self, other: "Ranked") -> bool:
-        """Whether neither of the two is kept back until the other one is used up."""
+    def is_equal_to(self, other: "Ranked", *, by_priority: bool = False) -> bool:
+        """Whether it is not kept back until *other* is used up.
+
+        :param by_priority: whether one of lower priority is kept back, too.
+        """
+        if by_priority and self.backend.priority > other.backend.priority:
+            return False
         return (self.is_last_resort, self.is_avoided) == (other.is_last_resort, other.is_avoided)
 
 
 def busy_requests(offers: Sequence[Offer], now: float) -> list[float]:
-    """Return with how many requests of usual size each candidate is busy.
+    """Return with how many requests of usual size each candidate is busy; see :func:`load_of`."""
+    return load_of(offers, now)[0]
+
+
+def load_of(offers: Sequence[Offer], now: float) -> tuple[list[float], list[float | None]]:
+    """Return with how many requests of usual size each candidate is busy, and how many it works on at once.
 
     Its own requests count half by their number, as each takes a slot, and half by their tokens, relative to the mean of
     all candidates: the sum over the candidates is the number of requests. Those of other clients are added as the
@@ -70,31 +82,61 @@ def busy_requests(offers: Sequence[Offer], now: float) -> list[float]:
     """
     busy: list[float] = []
     costs: list[int] = []
+    slots: list[float | None] = []
     extra: list[tuple[int, float]] = []
+    has_guess = False
     for backend, model in offers:
         load = backend.load
         busy.append(load.in_flight)
         costs.append(load.prompt_tokens + ANSWER_TOKEN_WEIGHT * load.answer_tokens)
+        slots.append(backend.slots)
         if load.told is not None:
             extra.append((len(costs) - 1, load.told.other_requests(now)))
-        if (figures := load.models.get(model)) is not None and figures.failures:
-            extra.append((len(costs) - 1, figures.recent_failures(now)))
+            has_guess = True
+        if (figures := load.models.get(model)) is not None:
+            if figures.failures:
+                extra.append((len(costs) - 1, figures.recent_failures(now)))
+            has_guess = has_guess or figures.learned.limit is not None
     if len(costs) > 1 and (total := sum(costs)):
         by_count, by_token = 1.0 - TOKEN_PART, TOKEN_PART * sum(busy) / total
         busy = [by_count * requests + by_token * costs[at] for at, requests in enumerate(busy)]
     for at, requests in extra:
         busy[at] += requests
-    return busy
+    return busy, _with_guesses(slots, offers, now) if has_guess else slots
 
 
-def load_points(backend: Backend, busy: float) -> float:
+def _with_guesses(known: list[float | None], offers: Sequence[Offer], now: float) -> list[float | None]:
+    """Return the capacities of the candidates, with guesses where none is certain.
+
+    What is learned, or was reported by a server with no fixed number, is a guess, and equal backends must not be
+    treated differently: those of one kind whose guesses are within a factor of two of their mean count as having the
+    mean, as do those without a guess.
+    """
+    guesses: dict[str, list[tuple[int, float | None]]] = {}
+    for at, (backend, model) in enumerate(offers):
+        if not (backend.is_limited or backend.slots_are_reported):
+            guess: float | None = backend.load.running_at_most(now)
+            if guess is None and (figures := backend.load.models.get(model)) is not None:
+                guess = figures.learned.limit
+            guesses.setdefault(backend.kind.name, []).append((at, guess))
+    for group in guesses.values():
+        logs = [log2(guess) for _, guess in group if guess]
+        mean = sum(logs) / len(logs) if logs else 0.0
+        for at, guess in group if logs else ():
+            excess = log2(guess) - mean if guess else 0.0
+            known[at] = 2.0 ** (mean + copysign(max(0.0, abs(excess) - GUESS_DOUBLINGS), excess))
+    return known
+
+
+def load_points(backend: Backend, busy: float, slots: float | None) -> float:
     """Return 100 for an idle backend, less for the part of its limit, and of its slots if known, that is in use.
 
     :param busy: the requests it is busy with, relative to its share where shares differ.
+    :param slots: how many requests it works on at once.
     """
     if not busy:
         return 100.0
-    limit, slots = backend.max_in_flight, backend.slots
+    limit = backend.max_in_flight
     if slots is None or slots >= limit:
         return 100.0 - 100.0 * busy / limit if busy < limit else 0.0
     if busy <= slots:

@@ -18,7 +18,7 @@ from nexus.routing.ranking.scoring import (
     MAX_REMEMBERED_MODELS,
     Ranked,
     Turns,
-    busy_requests,
+    load_of,
     load_points,
     random_tie,
     relative_to_shares,
@@ -127,17 +127,24 @@ class Smart(Strategy):
             # The commonest case in a small fleet: there is nothing to compare with.
             ((backend, own_name),) = offers
             self._turns.skip()
-            (alone,) = busy_requests(offers, now)
-            return [self._ranked(backend, own_name, 0.0, alone, alone, None, 0.0)]
+            (busy,), (slots,) = load_of(offers, now)
+            return [self._ranked(backend, own_name, 0.0, busy, busy, slots, None, 0.0)]
         by_share = shares_differ(offers)
-        busy = busy_requests(offers, now)
-        relative = relative_to_shares(offers, busy) if by_share else busy
+        requests, capacities = load_of(offers, now)
+        relative = relative_to_shares(offers, requests) if by_share else requests
         doublings = self._latencies.expected(offers, now, wanted)
         ties = self._turns.ties(offers, model, doublings, by_share=by_share)
         fastest = min(doublings) if doublings else 0.0
         return [
             self._ranked(
-                backend, own_name, ties[at], busy[at], relative[at], doublings[at] if doublings else None, fastest
+                backend,
+                own_name,
+                ties[at],
+                requests[at],
+                relative[at],
+                capacities[at],
+                doublings[at] if doublings else None,
+                fastest,
             )
             for at, (backend, own_name) in enumerate(offers)
         ]
@@ -149,12 +156,13 @@ class Smart(Strategy):
         tie: float,
         busy: float,
         relative: float,
+        slots: float | None,
         doublings: float | None,
         fastest: float,
     ) -> Ranked:
         priority = backend.priority
         latency = 100.0 if doublings is None else latency_points(doublings, fastest)
-        load = load_points(backend, relative)
+        load = load_points(backend, relative, slots)
         points = load * self._load + latency * self._latency
         if priority < 100:
             points += (100 - priority) * self._priority
@@ -243,14 +251,14 @@ class LeastLoaded(Strategy):
     def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> list[Ranked]:
         del wanted
         by_share = shares_differ(offers)
-        busy = busy_requests(offers, self._clock())
+        busy, slots = load_of(offers, self._clock())
         relative = relative_to_shares(offers, busy) if by_share else busy
         ties = self._ties(offers, model, by_share=by_share)
         return [
             Ranked(
                 backend,
                 own_name,
-                load_points(backend, relative[at]) / 100,
+                load_points(backend, relative[at], slots[at]) / 100,
                 tie=ties[at],
                 in_flight=backend.load.in_flight,
                 busy=busy[at],

@@ -85,6 +85,9 @@ class Refusal(msgspec.Struct, frozen=True):
     """What the client or the operator could do about it."""
     context: Mapping[str, Any] | None = None
     """Facts for the client's error body, when this leaves no backend."""
+    is_preference: bool = False
+    """With ``is_saturation``, whether waiting is only better than sending the request: it keeps a request from going to
+    a backend of lower priority instead. One whose requirements say that it may not wait must not be refused so."""
     retry_in_s: float | None = None
     """With ``is_saturation``, after how many seconds the requests that wait try again even if no slot becomes free."""
 

@@ -1,6 +1,14 @@
 import pytest
 
-from nexus.domain.model_load import FAILURE_HALF_LIFE_S, HALF_LIFE_S, MAX_WEIGHT, ModelLoad, Pace, RequestSize
+from nexus.domain.model_load import (
+    FAILURE_HALF_LIFE_S,
+    HALF_LIFE_S,
+    MAX_WEIGHT,
+    LearnedCapacity,
+    ModelLoad,
+    Pace,
+    RequestSize,
+)
 from nexus.domain.request import Requirements, TokenUsage
 
 
@@ -84,3 +92,50 @@ class TestRequestSize:
             size.learn(wanted, TokenUsage(10, tokens), has_prompt=True, has_answer=True)
 
         assert size.answer_tokens == pytest.approx(50, rel=0.02)
+
+
+class TestLearnedCapacity:
+    @staticmethod
+    def learn(engine_slots, in_flight, *, times=200, learned=None, floor=4):
+        """Observe an engine whose requests wait in turn beyond its slots, with so many in flight."""
+        learned = learned or LearnedCapacity()
+        for n in range(times):
+            there = in_flight(n) if callable(in_flight) else in_flight
+            waits = max(0, there - engine_slots)
+            learned.observe(0.1 * (1 + 3 * waits / engine_slots), 100, there, floor)
+        return learned
+
+    def test_nothing_is_learned_while_the_first_token_comes_soon(self):
+        assert self.learn(64, lambda n: 1 + n % 60).limit is None
+
+    def test_the_limit_is_about_where_requests_begin_to_wait(self):
+        learned = self.learn(16, lambda n: 1 + n % 60, times=3000)
+
+        assert 12 <= learned.limit <= 40
+
+    def test_it_grows_again_when_there_is_more_room(self):
+        learned = self.learn(8, lambda n: 1 + n % 30, times=1000)
+        before = learned.limit
+        self.learn(64, lambda n: 1 + n % 60, times=1000, learned=learned)
+
+        assert learned.limit is None or learned.limit > 2 * before
+
+    def test_slow_answers_beyond_the_limit_do_not_lower_it(self):
+        learned = self.learn(16, lambda n: 1 + n % 60, times=1000)
+        before = learned.limit
+        self.learn(16, 200, times=300, learned=learned)
+
+        assert learned.limit == before
+
+    def test_it_never_falls_below_the_floor(self):
+        learned = self.learn(1, lambda n: 1 + n % 12, times=2000, floor=6)
+
+        assert learned.limit is None or learned.limit >= 6
+
+    def test_a_long_prompt_is_no_sign_of_a_limit(self):
+        learned = LearnedCapacity()
+        for n in range(400):
+            tokens = 100 if n % 2 else 50_000
+            learned.observe(tokens / 5000, tokens, 20, 4)
+
+        assert learned.limit is None

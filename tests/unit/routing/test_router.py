@@ -107,6 +107,29 @@ def test_the_next_best_is_an_overflow_when_the_best_is_full(router, routing):
     assert (reserved.backend.name, reserved.route_reason) == ("gpu-2", "capacity-overflow")
 
 
+def test_a_better_backend_that_would_rather_have_a_request_wait_leaves_none_to_a_lower_priority(router, routing):
+    better = {"slots": 2, "slots_are_reported": True, "priority": 0}
+    fleet = make_fleet(make_backend("gpu-1", **better), make_backend("gpu-2", priority=100))
+    for _ in range(4):
+        assert routing(router()).next(fleet).backend.name == "gpu-1"
+
+    waiting = routing(router()).next(fleet)
+    sent = routing(router(), may_wait=False).next(fleet)
+
+    assert isinstance(waiting, Saturated)
+    assert (names(waiting), waiting.is_preference) == (["gpu-1"], True)
+    assert sent.backend.name == "gpu-1"
+
+
+def test_an_equal_backend_with_a_free_slot_comes_before_waiting(router, routing):
+    equals = [make_backend(name, slots=2, slots_are_reported=True) for name in ("gpu-1", "gpu-2")]
+    fleet = make_fleet(*equals)
+    asked = [routing(router()).next(fleet) for _ in range(9)]
+
+    assert [type(found) for found in asked] == [Reserved] * 8 + [Saturated]
+    assert [backend.load.in_flight for backend in equals] == [4, 4]
+
+
 def test_an_exclusion_by_a_stage_named_privacy_is_the_reason_of_the_route(router, routing, stage):
     def no_cloud(intent):
         for backend in intent.candidates_in(zone="cloud"):

@@ -12,8 +12,16 @@ RENAMED = {
     "last_check_at": "last_health_check",
     "load": "pending_requests",
 }
-LEFT_OUT = {"spellings", "server_breaker", "model_breakers", "cooling_models", "unsupported"}
-"""All but the first are shown with each model."""
+LEFT_OUT = {
+    "spellings",
+    "server_breaker",
+    "model_breakers",
+    "cooling_models",
+    "unsupported",
+    "is_limited",
+    "slots_are_reported",
+}
+"""The first is not shown; the last two are the source of the capacity, and the others are shown with each model."""
 
 
 def origin_of(_):
@@ -100,14 +108,23 @@ def test_a_row_shows_what_routing_knows(fleet, backend):
                 "is_cooling": True,
                 "first_token_ms": None,
                 "whole_answer_ms": None,
+                "pending_requests": 0,
+                "capacity": None,
+                "capacity_source": "none known",
                 "memory": "unknown",
                 "load_s": None,
             }
         ],
         "pending_requests": 2,
         "oldest_unanswered_s": 0.0,
+        "prompt_tokens": 0,
+        "answer_tokens": 0,
+        "busy_requests": 2.0,
         "max_in_flight": 64,
         "slots": None,
+        "capacity": None,
+        "capacity_source": "none known",
+        "held_from": None,
         "reported": None,
         "report": "no report, own counts only (not asked yet)",
         "restarts": 0,

@@ -4,10 +4,11 @@ import pytest
 from msgspec.structs import replace
 
 from nexus.domain.backend import BackendLoad, Breaker, Status
+from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import Ending
 from nexus.domain.request import Requirements, TokenUsage
 from nexus.routing.core_stages.schedule import Schedule
-from nexus.routing.stage.api import Refusal
+from nexus.routing.stage.api import Hold, Refusal
 from nexus.testing.builders import CHAT, MODEL, make_attempt, make_backend, make_intent
 
 
@@ -166,3 +167,78 @@ class TestTokens:
 
         slot.settle(make_attempt(model=""))
         assert backend.load.in_flight == 0
+
+
+def in_use(number, **fields):
+    """Return a backend with so many requests in flight for the model."""
+    backend = make_backend(**fields)
+    for _ in range(number):
+        assert isinstance(Schedule().reserve(make_intent(backends=[backend]), backend), Hold)
+    return backend
+
+
+class TestCapacity:
+    def test_beyond_its_reported_slots_and_some_ahead_requests_had_better_wait(self):
+        backend = in_use(6, slots=4, slots_are_reported=True)
+        intent, schedule = make_intent(backends=[backend]), Schedule()
+
+        refusal = schedule.reserve(intent, backend)
+
+        assert isinstance(refusal, Refusal)
+        assert (refusal.is_saturation, refusal.is_preference) == (True, True)
+        assert schedule.would_refuse(intent, backend) == refusal
+        assert refusal.reason == "Backend works on 4 at once (reported by the server), and has 6 requests"
+
+    def test_a_request_that_may_not_wait_is_sent(self):
+        backend = in_use(6, slots=4, slots_are_reported=True)
+        intent = make_intent(backends=[backend], requirements=Requirements(model=MODEL, may_wait=False))
+
+        assert isinstance(Schedule().reserve(intent, backend), Hold)
+
+    @pytest.mark.parametrize("fields", [{}, {"slots": 4}, {"kind": "ollama", "slots": 4}])
+    def test_a_usual_or_unknown_capacity_holds_nothing_back(self, fields):
+        assert in_use(50, **fields).load.in_flight == 50
+
+    def test_nor_does_a_learned_one(self):
+        backend = in_use(5)
+        backend.load.model(MODEL).learned.limit = 4.0
+
+        assert isinstance(Schedule().reserve(make_intent(backends=[backend]), backend), Hold)
+
+    def test_the_limit_of_a_model_is_none_of_another(self):
+        models = (ModelFacts(name=MODEL, max_in_flight=2), ModelFacts(name="qwen3"))
+        backend = in_use(2, models=models)
+
+        refusal = Schedule().reserve(make_intent(backends=[backend]), backend)
+        other = Schedule().reserve(make_intent(backends=[backend], model="qwen3"), backend)
+
+        assert isinstance(refusal, Refusal)
+        assert not refusal.is_preference
+        assert isinstance(other, Hold)
+
+    def test_a_capacity_is_learned_from_streams_only_and_where_none_is_certain(self):
+        learning, limited = in_use(20), in_use(20, is_limited=True)
+        for backend in (learning, limited):
+            intent = make_intent(backends=[backend])
+            for first_byte_s in [0.1] * 10 + [2.0] * 10:
+                hold = Schedule().reserve(intent, backend)
+                hold.settle(make_attempt(is_stream=True, first_byte_s=first_byte_s))
+
+        assert learning.load.model(MODEL).learned.limit < 21
+        assert limited.load.model(MODEL).learned.limit is None
+
+
+def test_equal_backends_are_equal_whatever_was_learned_of_one_of_them():
+    first, second = in_use(8, name="a"), in_use(8, name="b")
+    first.load.model(MODEL).learned.limit = 10.0
+
+    ranking = ranked(Schedule(), first, second)
+
+    assert ranking[0].score == ranking[1].score
+
+
+def test_one_that_is_known_to_do_far_more_at_once_is_less_busy():
+    first, second = in_use(8, name="a"), in_use(8, name="b")
+    first.load.model(MODEL).learned.limit, second.load.model(MODEL).learned.limit = 8.0, 80.0
+
+    assert names(ranked(Schedule(), first, second)) == ["b", "a"]

@@ -11,7 +11,10 @@ from nexus.routing.explain.text import as_text
 from nexus.routing.policies import Policy
 from nexus.testing.builders import CHAT, make_backend, make_fleet
 
-IDLE = "0 requests in flight, at most 64; no report, own counts only (servers of this kind do not report their load)"
+IDLE = (
+    "0 requests in flight, at most 64, how many it works on at once is not known;"
+    " no report, own counts only (servers of this kind do not report their load)"
+)
 
 
 def text_of(router, *backends, headers=None, **requirements):

@@ -76,4 +76,4 @@ def test_a_report_that_is_overdue_counts_less_and_less():
 def test_points_fall_with_the_part_of_the_limit_or_of_the_slots_in_use(slots, expected):
     backend = make_backend(max_in_flight=10, slots=slots)
 
-    assert [load_points(backend, requests) for requests in (0, 1, 2, 10, 99)] == expected
+    assert [load_points(backend, requests, slots) for requests in (0, 1, 2, 10, 99)] == expected
