@@ -63,7 +63,7 @@ def test_beyond_the_slots_that_a_server_reports_requests_wait_in_the_queue_of_ne
     nexus = start_nexus(table_of(server))
 
     async def look():
-        asked = tasks.start(ask_all(nexus.url, 30, 1), "clients")
+        asked = tasks.start(ask_all(nexus.url, 30, 1), name="clients")
         await asyncio.sleep(0.3)
         row, queue = await asyncio.gather(asyncio.to_thread(row_of, nexus), asyncio.to_thread(metric, nexus))
         return row, queue, await asked
@@ -95,7 +95,7 @@ def test_a_limit_for_one_model_leaves_the_slots_to_the_others(simulate, start_ne
     nexus = start_nexus(table_of(server) + '[backends.models."llama3"]\nmax_in_flight = 2\n')
 
     async def look():
-        asked = tasks.start(ask_all(nexus.url, 8, 1), "clients")
+        asked = tasks.start(ask_all(nexus.url, 8, 1), name="clients")
         await asyncio.sleep(0.15)
         row = await asyncio.to_thread(row_of, nexus)
         return row, await asked
