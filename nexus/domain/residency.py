@@ -170,7 +170,9 @@ def presence(backend: "Backend", model: str, now: float) -> Presence:
         if model in told.loading:
             return Presence.LOADING
         if model not in told.loaded:
-            return Presence.ABSENT
+            # Names of which the backend lists none are not its names for models.
+            is_readable = not told.loaded or not backend.models.keys().isdisjoint(told.loaded)
+            return Presence.ABSENT if is_readable else Presence.UNKNOWN
         has_left = load.memory.loaded_at > told.at and _has_left(backend, told.loaded, told.at, now)
         return Presence.ABSENT if has_left else Presence.IN_MEMORY
     if _has_left(backend, frozenset({model}), shown_at, now):

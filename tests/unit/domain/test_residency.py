@@ -36,6 +36,12 @@ class TestPresence:
 
         assert found == [Presence.IN_MEMORY, Presence.LOADING, Presence.ABSENT]
 
+    def test_a_report_of_other_names_shows_nothing(self):
+        subject = backend()
+        subject.load.tell(report(100.0, "/models/a.gguf"))
+
+        assert presence(subject, "a", 101.0) is Presence.UNKNOWN
+
     def test_an_old_report_shows_nothing(self):
         subject = backend()
         subject.load.tell(report(100.0, "a"))
