@@ -74,6 +74,13 @@ def test_one_prompt_for_all_does_not_go_to_one_backend(servers):
     assert replayed(same_start, servers=servers).imbalance <= 1.15
 
 
+@pytest.mark.parametrize(("faster", "most"), [(1, 0.95), (2, 0.75)])
+def test_a_slow_server_gets_the_less_the_more_there_is_to_do(faster, most):
+    trace = [request._replace(at_s=request.at_s / faster) for request in TRACE]
+
+    assert replayed(trace, cache_blocks=2000, first_takes=3.0).of_first < most
+
+
 def test_a_slower_stream_of_requests_loses_nothing():
     trace = [request._replace(at_s=request.at_s * 20) for request in TRACE]
 

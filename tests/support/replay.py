@@ -108,6 +108,8 @@ class Replayed(msgspec.Struct, frozen=True):
     """Of the blocks of all prompts, those that the server had in its cache."""
     imbalance: float
     """The requests of the busiest server, relative to the mean."""
+    of_first: float
+    """Those of the first server, relative to the mean."""
     ttft_s: list[float]
     """Of each request, in the order in which they were sent."""
 
@@ -129,9 +131,10 @@ class VirtualClock:
 class _Server:
     """A server that reads prompts one after the other, and keeps their blocks in a cache of limited size."""
 
-    def __init__(self, backend: Backend, cache_blocks: int) -> None:
+    def __init__(self, backend: Backend, cache_blocks: int, prefill_s: float) -> None:
         self.backend = backend
         self.requests = 0
+        self._prefill_s = prefill_s
         self.free_at = 0.0
         self._size = cache_blocks
         self._cache: OrderedDict[int, None] = OrderedDict()
@@ -147,7 +150,7 @@ class _Server:
         while len(cache) > self._size:
             cache.popitem(last=False)
         uncached = max(1, request.prompt_tokens - found * BLOCK_TOKENS)
-        self.free_at = max(now, self.free_at) + uncached * PREFILL_S
+        self.free_at = max(now, self.free_at) + uncached * self._prefill_s
         return self.free_at, found
 
 
@@ -170,10 +173,12 @@ def replay(
     servers: int = 8,
     cache_blocks: int = UNLIMITED,
     tells_cache: bool = True,
+    first_takes: float = 1.0,
 ) -> Replayed:
     """Send *trace* through *router*, whose parts use *clock*.
 
     :param tells_cache: whether the servers report the size of their caches.
+    :param first_takes: how long the first server takes to read a prompt, relative to the others.
     """
     began = clock.now
     report = EngineReport(at=began, due_at=began + 1e9, cache_tokens=cache_blocks * BLOCK_TOKENS)
@@ -182,7 +187,7 @@ def replay(
         backend = make_backend(f"gpu-{number}", kind="vllm", max_in_flight=1024)
         if tells_cache:
             backend.load.tell(report)
-        fleet[backend.name] = _Server(backend, cache_blocks)
+        fleet[backend.name] = _Server(backend, cache_blocks, PREFILL_S if number else PREFILL_S * first_takes)
     snapshot = make_fleet(*(server.backend for server in fleet.values()))
     ended: list[tuple[float, int, Reserved, AttemptOutcome | None]] = []
     order = count()
@@ -215,8 +220,8 @@ def replay(
         heapq.heappush(ended, (first_at, next(order), reserved, None))
         heapq.heappush(ended, (ends_at, next(order), reserved, outcome))
     total = sum(len(request.blocks) for request in trace)
-    busiest = max(server.requests for server in fleet.values())
-    return Replayed(found_blocks / total, busiest * servers / len(trace), ttft)
+    shares = [server.requests * servers / len(trace) for server in fleet.values()]
+    return Replayed(found_blocks / total, max(shares), shares[0], ttft)
 
 
 def _due(

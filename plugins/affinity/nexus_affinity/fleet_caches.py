@@ -37,7 +37,8 @@ class FleetCaches:
         self.hits_total = 0
         """Requests of which the backend is expected to have had at least one block."""
         self._restarts: dict[str, int] = {}
-        self._sizes: dict[str, int] = {}
+        self._bases: dict[str, tuple[object, ...]] = {}
+        """What the size of each cache follows from."""
         self._snapshot: FleetSnapshot | None = None
         self._counted_since = 0.0
 
@@ -63,8 +64,11 @@ class FleetCaches:
 
     def opened(self, backend: Backend, config: AffinityConfig) -> BackendCache:
         """Return the cache of *backend*, of the size that it has now."""
-        cache, size = self.of(backend), size_of(backend, config)
-        by_slot = backend.kind.caches_by_slot
+        cache, by_slot = self.of(backend), backend.kind.caches_by_slot
+        basis = backend.load.told, backend.slots, by_slot, config
+        if cache is not None and self._bases[backend.id] == basis:
+            return cache
+        size = size_of(backend, config)
         if cache is not None and isinstance(cache, SlotCache) is not by_slot:
             self._forget(backend.id)
             cache = None
@@ -73,9 +77,9 @@ class FleetCaches:
             self.caches[backend.id] = cache
             self.names[backend.id] = backend.name
             self._restarts[backend.id] = backend.load.restarts
-        elif self._sizes[backend.id] != size:
+        else:
             cache.resize(size)
-        self._sizes[backend.id] = size
+        self._bases[backend.id] = basis
         return cache
 
     def count(self, cache: BackendCache, now: float) -> None:
@@ -104,7 +108,7 @@ class FleetCaches:
 
     def _forget(self, id_: str) -> None:
         self.caches.pop(id_).close()
-        del self.names[id_], self._restarts[id_], self._sizes[id_]
+        del self.names[id_], self._restarts[id_], self._bases[id_]
 
 
 def size_of(backend: Backend, config: AffinityConfig) -> int:

@@ -62,7 +62,9 @@ class AffinityReconciler(Reconciler):
         caches, blocks = self._caches, self._blocks(intent)
         cache = caches.opened(backend, self._config)
         depths = self._found[1] if self._found[0] is blocks else caches.index.depths(blocks, cache.bit)
-        found = 0 if _is_unloaded(backend, intent.model_on(backend)) else depths.get(cache.bit, 0)
+        found = depths.get(cache.bit, 0)
+        if found and _is_unloaded(backend, intent.model_on(backend)):
+            found = 0
         caches.count(cache, self._clock())
         caches.note(blocks, found, wanted.conversation, backend)
         return CachedPrompt(cache, cache.insert(blocks), len(blocks) - found) if blocks else None
