@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from time import monotonic
 from typing import Final
 
 from nexus.domain.kinds import BackendKind, ServerFacts, ServerLookup
@@ -19,6 +20,9 @@ from nexus.fleet.probing.result import Cause, Failure, ProbeResult, Success, Suc
 from nexus.fleet.probing.session import ProbeSession
 from nexus.fleet.untrusted import accepted_models, with_plain_aliases
 
+ASK_AGAIN_S: Final = 3600.0
+"""After a lookup that is sent once has found nothing."""
+
 
 class BackendProbe:
     """Probes one backend repeatedly; detects its kind first if it is not configured."""
@@ -28,8 +32,9 @@ class BackendProbe:
         self._fetcher = fetcher
         self._kinds = kinds
         self._kind = member.kind
-        self._found_once: dict[str, ServerFacts] = {}
-        """By path, what lookups have found that are sent once; empty again when the server was away."""
+        self._found_once: dict[str, tuple[float, ServerFacts]] = {}
+        """By path, when lookups that are sent once were sent, and what they found; empty again when the server was
+        away."""
         self._completion = Completion(member.config.name, timeout_s=fetcher.timeout_s)
 
     async def run(self) -> ProbeResult:
@@ -103,13 +108,17 @@ class BackendProbe:
     async def _server_facts(self, kind: BackendKind, session: ProbeSession) -> ServerFacts:
         facts = ServerFacts()
         for lookup in kind.server_lookups:
-            found = self._found_once.get(lookup.path)
-            if found is None:
-                found = await _server_fact(lookup, session)
-            if lookup.is_once:
-                self._found_once[lookup.path] = found
+            found = await (self._fact_once(lookup, session) if lookup.is_once else _server_fact(lookup, session))
             facts = found.completed_by(facts)
         return facts
+
+    async def _fact_once(self, lookup: ServerLookup, session: ProbeSession) -> ServerFacts:
+        now = monotonic()
+        asked_at, found = self._found_once.get(lookup.path, (-math.inf, ServerFacts()))
+        if found == ServerFacts() and now - asked_at >= ASK_AGAIN_S:
+            found = await _server_fact(lookup, session)
+            self._found_once[lookup.path] = now, found
+        return found
 
 
 async def _server_fact(lookup: ServerLookup, session: ProbeSession) -> ServerFacts:

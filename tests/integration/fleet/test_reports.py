@@ -6,6 +6,7 @@ import pytest
 
 from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import Status
+from nexus.fleet.probing import probe
 
 QUICK = HealthCheckConfig(interval_seconds=0.05, timeout_seconds=1.0, load_interval_seconds=0.05)
 SLOTS = [{"id": n, "is_processing": n == 0} for n in range(3)]
@@ -69,6 +70,22 @@ async def test_vllm_is_asked_only_once_how_it_was_started(serve, plan, start, ev
 
     assert row(fleet).slots == 24
     assert sum("server_info" in asked for asked in server.asked) == 1
+
+
+async def test_a_server_that_did_not_say_how_it_was_started_is_asked_again_after_an_hour(
+    serve, plan, start, eventually, monkeypatch
+):
+    server = await serve("sglang", "tiny", answers={"/server_info": 503})
+    fleet = await start(plan(QUICK, gpu={"url": server.url, "type": "sglang"}))
+    await eventually(lambda: server.asked.count("GET /model_info") > 3)
+    asked = server.asked.count("GET /server_info")
+
+    monkeypatch.setattr(probe, "ASK_AGAIN_S", 0.0)
+    server.answers["/server_info"] = {"version": "0.5.23", "max_running_requests": 64}
+    await eventually(lambda: row(fleet).slots == 64)
+
+    assert asked == 1
+    assert row(fleet).version == "0.5.23"
 
 
 async def test_a_server_that_was_away_has_restarted(serve, plan, start, eventually):
