@@ -1,9 +1,12 @@
 """The search for a backend: which backends are tried, in which order, and what happens to the request."""
 
+from time import monotonic
+
 import msgspec
 import pytest
 
 from nexus.domain.backend import Breaker, Status
+from nexus.domain.engine_report import EngineReport
 from nexus.domain.outcome import Ending
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.policies import Policies, Policy
@@ -119,6 +122,35 @@ def test_a_better_backend_that_would_rather_have_a_request_wait_leaves_none_to_a
     assert isinstance(waiting, Saturated)
     assert (names(waiting), waiting.is_preference) == (["gpu-1"], True)
     assert sent.backend.name == "gpu-1"
+
+
+def swapping(name):
+    """Return a backend that would have to evict a model in use to load llama3."""
+    backend = make_backend(name, kind="ollama", models=("llama3", "qwen3"), max_loaded_models=1)
+    now = monotonic()
+    backend.load.tell(EngineReport(at=now, due_at=now + 60, loaded=frozenset({"qwen3"})))
+    backend.load.model("qwen3").in_flight = 1
+    return backend
+
+
+def test_a_backend_that_would_swap_models_in_use_is_passed_over_for_an_equal_one(router, routing):
+    fleet = make_fleet(swapping("mac-1"), make_backend("mac-2", kind="ollama", models=("llama3",)))
+
+    found = [routing(router()).next(fleet).backend.name for _ in range(4)]
+
+    assert found == ["mac-2"] * 4
+
+
+def test_a_request_waits_where_every_backend_would_swap_models_in_use(router, routing):
+    fleet = make_fleet(swapping("mac-1"), swapping("mac-2"))
+
+    waiting = routing(router()).next(fleet)
+
+    assert isinstance(waiting, Saturated)
+    assert set(names(waiting)) == {"mac-1", "mac-2"}
+    assert 0 < waiting.retry_in_s <= 5
+    assert {verdict.stage for verdict in waiting.waits_for} == {"residency"}
+    assert routing(router(), may_wait=False).next(fleet).backend.name in {"mac-1", "mac-2"}
 
 
 def test_an_equal_backend_with_a_free_slot_comes_before_waiting(router, routing):
