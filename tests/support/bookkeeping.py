@@ -105,14 +105,15 @@ class Books:
         assert reply.is_whole
 
     def _new_tasks(self) -> list[str]:
-        """Return the names of leaked tasks; tasks that watch backends may come with a reload.
+        """Return the names of leaked tasks; tasks that watch backends and read their load may come with
+        a reload.
 
         By name, because a reload restarts the background tasks of plugins.
         """
         now = asyncio.all_tasks() - {asyncio.current_task()}
         before = self._tasks - {asyncio.current_task()}
         new = Counter(task.get_name() for task in now) - Counter(task.get_name() for task in before)
-        return [name for name in new.elements() if not name.startswith("watch-")]
+        return [name for name in new.elements() if not name.startswith(("watch-", "load-"))]
 
 
 def what_is_held(nexus: Nexus) -> dict[str, int]:
