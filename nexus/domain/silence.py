@@ -119,7 +119,7 @@ def remarkably_silent(offers: Sequence[Offer], now: float, *, is_stream: bool) -
     silences: list[tuple[Backend, str, float]] = []
     for backend, model in offers:
         figures = backend.load.models.get(model)
-        if figures is not None and figures.pace(is_stream=is_stream).waiting:
+        if figures is not None and (figures.first_token if is_stream else figures.whole).waiting:
             silence = silent_s(backend, figures, now, is_stream=is_stream)
             if silence > MIN_SILENCE_S:
                 silences.append((backend, model, silence))

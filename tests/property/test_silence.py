@@ -84,7 +84,7 @@ def test_never_all_backends_are_remarkable(backends, is_stream):
 
 @given(fleets(), st.booleans())
 def test_a_silent_backend_is_expected_to_take_no_less_than_its_silence(backends, is_stream):
-    doublings = Latencies().expected(offers(backends), NOW, Requirements(model=MODEL, is_stream=is_stream))
+    doublings = Latencies().expected(offers(backends), MODEL, NOW, Requirements(model=MODEL, is_stream=is_stream))
 
     for at, backend in enumerate(backends):
         silence_s = silent_s(backend, backend.load.model(MODEL), NOW, is_stream=is_stream)

@@ -280,7 +280,7 @@ def _half_open(backend: Backend, model: str) -> list[BackendLoad | ModelLoad]:
 
 
 def _best_first(ranked: Ranked) -> tuple[bool, bool, float, float]:
-    return ranked.is_last_resort, ranked.is_avoided, -ranked.score, ranked.tie
+    return ranked.backend.status is not Status.HEALTHY, ranked.is_avoided, -ranked.score, ranked.tie
 
 
 class Slot(Hold):

@@ -26,36 +26,54 @@ class Latencies:
     """Expected latencies, computed at most every ``VALID_S`` for each kind of request."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[object, ...], tuple[float, list[float] | None]] = {}
+        self._known: dict[tuple[str, bool, int], tuple[float, dict[str, float] | None]] = {}
+        """By model, form and size: when they were computed, and those of each backend; None: nothing was measured."""
 
-    def expected(self, offers: Sequence[Offer], now: float, wanted: Requirements) -> list[float] | None:
+    def expected(self, offers: Sequence[Offer], model: str, now: float, wanted: Requirements) -> list[float] | None:
         """Return the expected latency of each candidate for a request, as the logarithm to base 2 of milliseconds; None
         when nothing was measured for any candidate.
 
         A candidate that has been silent for longer is expected to take at least as long as its silence.
+
+        :param model: the model asked for, after aliases.
         """
         is_stream = wanted.is_stream
-        size = size_class(wanted.prompt_tokens) if is_stream else _size_of_whole(offers, wanted)
-        key = (is_stream, size, *[(backend.name, model) for backend, model in offers])
-        computed_at, expected = self._known.get(key, _NEVER)
+        key = (model, is_stream, size_class(wanted.prompt_tokens) if is_stream else _size_of_whole(offers, wanted))
+        computed_at, known = self._known.get(key, _NEVER)
         if not 0.0 <= now - computed_at < VALID_S:
-            expected = expected_doublings(offers, now, is_stream=is_stream, size=size)
-            if len(self._known) >= MAX_REMEMBERED:
-                self._known.clear()
-            self._known[key] = now, expected
-        return None if expected is None else _not_below_silence(expected, offers, now, is_stream=is_stream)
+            known = self._compute(key, offers, now)
+        if known is None:
+            return None
+        try:
+            expected = [known[backend.name] for backend, _ in offers]
+        except KeyError:
+            # Another request for the model had other candidates.
+            computed = self._compute(key, offers, now)
+            if computed is None:
+                return None
+            expected = list(computed.values())
+        return _not_below_silence(expected, offers, now, is_stream=is_stream)
+
+    def _compute(self, key: tuple[str, bool, int], offers: Sequence[Offer], now: float) -> dict[str, float] | None:
+        _, is_stream, size = key
+        expected = expected_doublings(offers, now, is_stream=is_stream, size=size)
+        known = None if expected is None else {backend.name: expected[at] for at, (backend, _) in enumerate(offers)}
+        if len(self._known) >= MAX_REMEMBERED:
+            self._known.clear()
+        self._known[key] = now, known
+        return known
 
 
-_NEVER: Final[tuple[float, list[float] | None]] = (float("-inf"), None)
+_NEVER: Final[tuple[float, dict[str, float] | None]] = (float("-inf"), None)
 
 
 def _size_of_whole(offers: Sequence[Offer], wanted: Requirements) -> int:
     """Return the size class of a request whose answer is not streamed, by its expected length."""
-    known = (figures for backend, model in offers if (figures := backend.load.models.get(model)) is not None)
-    first = next(known, None)
-    answer = FIRST_ANSWER_TOKENS if first is None else int(first.size.answer_tokens)
-    if wanted.max_tokens is not None:
-        answer = min(answer, wanted.max_tokens)
+    backend, model = offers[0]
+    figures, limit = backend.load.models.get(model), wanted.max_tokens
+    answer = FIRST_ANSWER_TOKENS if figures is None else int(figures.size.answer_tokens)
+    if limit is not None and limit < answer:
+        answer = limit
     return size_class(wanted.prompt_tokens + ANSWER_TOKEN_WEIGHT * answer)
 
 

@@ -31,8 +31,6 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
     model: str
     """The backend's own name for the model."""
     score: float
-    is_avoided: bool = False
-    """Used only when no other backend is left."""
     tie: float = 0.0
     """Orders candidates of equal score, lowest first."""
     in_flight: int = 0
@@ -46,6 +44,8 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
     measured for any candidate, or there is only one."""
     latency_points: float = 100.0
     """Of 100."""
+    is_avoided: bool = False
+    """Used only when no other backend is left."""
 
     @property
     def latency_ms(self) -> int | None:
@@ -87,8 +87,9 @@ def load_of(offers: Sequence[Offer], now: float) -> tuple[list[float], list[floa
     has_guess = False
     for backend, model in offers:
         load = backend.load
-        busy.append(load.in_flight)
-        costs.append(load.prompt_tokens + ANSWER_TOKEN_WEIGHT * load.answer_tokens)
+        in_flight = load.in_flight
+        busy.append(in_flight)
+        costs.append(load.prompt_tokens + ANSWER_TOKEN_WEIGHT * load.answer_tokens if in_flight else 0)
         slots.append(backend.slots)
         if load.told is not None:
             extra.append((len(costs) - 1, load.told.other_requests(now)))
@@ -231,7 +232,8 @@ class Turns:
             if begins is None:
                 ties.append(now + draw() * cost * first_wait)
             else:
-                ties.append(max(now - self._credit * cost, begins) + draw() * cost * 1e-6)
+                earliest = now - self._credit * cost
+                ties.append((earliest if earliest > begins else begins) + draw() * cost * 1e-6)  # noqa: FURB136 - a call
         return ties
 
     def take(self, backend: str, model: str) -> None:

@@ -132,7 +132,7 @@ class Smart(Strategy):
         by_share = shares_differ(offers)
         requests, capacities = load_of(offers, now)
         relative = relative_to_shares(offers, requests) if by_share else requests
-        doublings = self._latencies.expected(offers, now, wanted)
+        doublings = self._latencies.expected(offers, model, now, wanted)
         ties = self._turns.ties(offers, model, doublings, by_share=by_share)
         fastest = min(doublings) if doublings else 0.0
         return [
@@ -162,21 +162,12 @@ class Smart(Strategy):
     ) -> Ranked:
         priority = backend.priority
         latency = 100.0 if doublings is None else latency_points(doublings, fastest)
-        load = load_points(backend, relative, slots)
+        load = load_points(backend, relative, slots) if relative else 100.0
         points = load * self._load + latency * self._latency
         if priority < 100:
             points += (100 - priority) * self._priority
-        return Ranked(
-            backend=backend,
-            model=own_name,
-            score=points / 100,
-            tie=tie,
-            in_flight=backend.load.in_flight,
-            busy=busy,
-            load_points=load,
-            doublings=doublings,
-            latency_points=latency,
-        )
+        in_flight = backend.load.in_flight
+        return Ranked(backend, own_name, points / 100, tie, in_flight, busy, load, doublings, latency)
 
     def reason(self, backend: Backend, score: float) -> str:
         return f"highest_score:{backend.name}:{score:.2f}"
