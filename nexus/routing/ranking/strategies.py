@@ -123,6 +123,8 @@ class Smart(Strategy):
 
     def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> list[Ranked]:
         now = self._clock()
+        if not offers:
+            return []
         if len(offers) == 1:
             # The commonest case in a small fleet: there is nothing to compare with.
             ((backend, own_name),) = offers
