@@ -64,8 +64,16 @@ class EarlyHead:
     def watch(self, attempt: "Attempt") -> None:
         """Begin the reply if the load that *attempt* waits for takes too long."""
         self._attempt = attempt
-        is_possible = attempt.wants_stream and self._failover.request.protocol.stream_type == SSE
-        if is_possible and self._after_s and self._timer is None and attempt.loading_s(monotonic()) is not None:
+        request = self._failover.request
+        # A picture or a voice may be streamed as its bytes, which cannot follow comments.
+        is_of_events = request.protocol.stream_type == SSE and request.endpoint.capability == "chat"
+        if (
+            attempt.wants_stream
+            and is_of_events
+            and self._after_s
+            and self._timer is None
+            and attempt.loading_s(monotonic()) is not None
+        ):
             self._timer = self._failover.plane.loop.call_later(self._after_s, self._show)
 
     def stop(self) -> None:
@@ -118,12 +126,11 @@ class EarlyHead:
 
 
 def _comment(attempt: "Attempt") -> bytes:
-    model, name = attempt.reserved.model, attempt.backend.name
     loading_s = attempt.loading_s(monotonic())
-    if loading_s is None or (attempt.load is not None and attempt.load.took_s is not None):
-        text = f"waiting for {name}"
+    if attempt.outcome is not None or attempt.load is None or attempt.load.took_s is not None or loading_s is None:
+        text = "waiting for the answer"
     else:
-        text = f"loading {model} on {name}, {loading_s:.0f} s so far"
+        text = f"loading {attempt.reserved.model} on {attempt.backend.name}, {loading_s:.0f} s so far"
     return b": %b\n\n" % presentable(text).encode(errors="replace")
 
 

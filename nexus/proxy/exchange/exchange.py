@@ -306,6 +306,8 @@ class Exchange(msgspec.Struct, eq=False):
         if failover is not None:
             if failover.early is not None:
                 failover.early.stop()
+                # They refer to each other.
+                failover.early = None
             outcomes = failover.settle_all(record.ending)
             # A failed attempt keeps its error, whose traceback keeps the failover: none of them may keep the body.
             failover.body = b""
