@@ -56,6 +56,17 @@ def test_so_they_do_whatever_the_form_of_the_answers(streams):
     assert busiest(fleet.tokens, engines) <= 1.15
 
 
+@pytest.mark.parametrize("number", [2, 4, 8])
+@pytest.mark.parametrize("reports", [True, False], ids=["that report what waits", "of which capacity is learned"])
+def test_saturated_engines_stay_equal_whatever_is_guessed_of_their_capacity(number, reports):
+    engines = equal(number, slots=4, reports=reports)
+
+    fleet = run(engines, clients=12 * number, streams=1.0)
+
+    assert busiest(fleet.requests, engines) <= 1.15
+    assert busiest(fleet.tokens, engines) <= 1.15
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("number", [2, 4])
 @pytest.mark.parametrize("clients", [2, 8])

@@ -42,6 +42,8 @@ class Job(msgspec.Struct, eq=False):
             is_stream=self.is_stream,
             prompt_tokens=max(1, round(self.prompt_tokens * self.estimate)),
             max_tokens=self.max_tokens,
+            # The fleet is simulated without the queue of Nexus.
+            may_wait=False,
         )
 
 
