@@ -22,7 +22,7 @@ from comparing.comparison import FULL, QUICK, Extent, compare
 from comparing.cores import Cores, choose
 from comparing.proxies import installed, other
 
-PARTS: Final = {"affinity": "affinity", "queue": "queueing"}
+PARTS: Final = {"affinity": "affinity", "load": "dividing", "queue": "queueing"}
 """What is measured by itself, and in which module: ``run.py queue --help``."""
 
 
