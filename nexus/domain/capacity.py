@@ -51,7 +51,8 @@ def capacity_of(backend: Backend, model: str, now: float) -> Capacity:
     """
     facts, slots = backend.models.get(model), backend.slots
     if facts is not None and facts.max_in_flight is not None:
-        return Capacity(min(facts.max_in_flight, backend.max_in_flight), "configured")
+        limit = min(facts.max_in_flight, backend.max_in_flight)
+        return Capacity(limit, "configured", limit)
     if slots is not None and backend.slots_are_reported and slots < backend.max_in_flight:
         return Capacity(slots, "reported by the server", slots + max(MIN_SPARE, int(slots * SPARE_PART)))
     if backend.is_limited:

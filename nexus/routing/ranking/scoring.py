@@ -90,7 +90,8 @@ def load_of(offers: Sequence[Offer], now: float) -> tuple[list[float], list[floa
         in_flight = load.in_flight
         busy.append(in_flight)
         costs.append(load.prompt_tokens + ANSWER_TOKEN_WEIGHT * load.answer_tokens if in_flight else 0)
-        slots.append(backend.slots)
+        most = None if (facts := backend.models.get(model)) is None else facts.max_in_flight
+        slots.append(backend.slots if most is None else min(most, backend.slots or most))
         if load.told is not None:
             extra.append((len(costs) - 1, load.told.other_requests(now)))
             has_guess = True
@@ -115,7 +116,8 @@ def _with_guesses(known: list[float | None], offers: Sequence[Offer], now: float
     """
     guesses: dict[str, list[tuple[int, float | None]]] = {}
     for at, (backend, model) in enumerate(offers):
-        if not (backend.is_limited or backend.slots_are_reported):
+        is_limited = backend.is_limited or ((facts := backend.models.get(model)) is not None and facts.max_in_flight)
+        if not (is_limited or backend.slots_are_reported):
             guess: float | None = backend.load.running_at_most(now)
             if guess is None and (figures := backend.load.models.get(model)) is not None:
                 guess = figures.learned.limit

@@ -34,8 +34,8 @@ LIMITED_MODEL = (ModelFacts(name=MODEL, max_in_flight=3),)
         ({"slots": 100, "slots_are_reported": True, "max_in_flight": 512}, (100, "reported by the server", 150)),
         ({"slots": 8, "slots_are_reported": True, "is_limited": True, "max_in_flight": 2}, (2, "configured", None)),
         ({"is_limited": True, "max_in_flight": 9}, (9, "configured", None)),
-        ({"is_limited": True, "max_in_flight": 9, "models": LIMITED_MODEL}, (3, "configured", None)),
-        ({"slots": 4, "slots_are_reported": True, "models": LIMITED_MODEL}, (3, "configured", None)),
+        ({"is_limited": True, "max_in_flight": 9, "models": LIMITED_MODEL}, (3, "configured", 3)),
+        ({"slots": 4, "slots_are_reported": True, "models": LIMITED_MODEL}, (3, "configured", 3)),
     ],
 )
 def test_the_most_certain_source_counts(fields, expected):

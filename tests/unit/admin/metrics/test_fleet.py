@@ -5,11 +5,12 @@ import pytest
 from nexus.admin.metrics.fleet import FleetMetrics
 from nexus.domain.backend import BackendLoad, Breaker, Status
 from nexus.domain.engine_report import EngineReport
+from nexus.domain.model import ModelFacts
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.loads.counts import ReadCounts, ReadResult
 from nexus.fleet.probing.counts import ProbeCounts
 from nexus.fleet.probing.result import Failure, Success
-from nexus.testing.builders import make_backend, make_fleet
+from nexus.testing.builders import MODEL, make_backend, make_fleet
 
 
 @pytest.fixture
@@ -61,6 +62,14 @@ def test_running_requests_are_shown_beside_the_limit(probes):
 
     assert told(fleet, probes, "nexus_pending_requests") == {("a",): 3}
     assert told(fleet, probes, "nexus_backend_max_in_flight") == {("a",): 8}
+
+
+def test_a_limit_for_the_model_in_use_is_the_one_in_effect(probes):
+    load = BackendLoad()
+    load.model(MODEL).in_flight = 4
+    backend = make_backend("a", models=[ModelFacts(name=MODEL, max_in_flight=4)], max_in_flight=1024, load=load)
+
+    assert told(make_fleet(backend), probes, "nexus_backend_effective_limit") == {("a",): 4}
 
 
 def test_probes_are_counted_and_timed(probes):

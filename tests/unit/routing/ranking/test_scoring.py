@@ -4,7 +4,8 @@ import pytest
 
 from nexus.domain.backend import BackendLoad
 from nexus.domain.engine_report import EngineReport
-from nexus.routing.ranking.scoring import busy_requests, load_points
+from nexus.domain.model import ModelFacts
+from nexus.routing.ranking.scoring import busy_requests, load_of, load_points
 from nexus.testing.builders import MODEL, make_backend
 
 NOW = 1000.0
@@ -70,6 +71,16 @@ def test_a_report_that_is_overdue_counts_less_and_less():
     figures = [round(busy_requests(offers, NOW + age_s)[0], 1) for age_s in (0, 5, 7, 11, 60)]
 
     assert figures == [10.0, 10.0, 3.7, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("fields", [{}, {"slots": 16}, {"load": load(told={"running": 12, "waiting": 5})}])
+def test_a_limit_for_the_model_is_the_capacity_for_it(fields):
+    limited = make_backend("a", models=[ModelFacts(name=MODEL, max_in_flight=4)], max_in_flight=1024, **fields)
+
+    _, capacities = load_of([(limited, MODEL), (make_backend("b", max_in_flight=4), MODEL)], NOW)
+
+    assert capacities[0] == 4
+    assert load_points(limited, 4, capacities[0]) == 10
 
 
 @pytest.mark.parametrize(("slots", "expected"), [(None, [100, 90, 80, 0, 0]), (2, [100, 55, 10, 0, 0])])
