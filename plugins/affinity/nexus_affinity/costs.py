@@ -12,7 +12,7 @@ import msgspec
 from nexus.api import Backend
 from nexus_affinity.caches import BackendCache
 
-UNREAD_WEIGHT: Final = 0.25
+UNREAD_WEIGHT: Final = 0.15
 """Of a block that the backend has yet to read for others. With 1, the time to the first token would be as short, and a
 tenth of what could be found in caches would not be, since conversations would move whenever their backend is busy."""
 REQUEST_BLOCKS: Final = 1.0
@@ -27,6 +27,10 @@ prompt. It grows up to three times the mean. So, of backends that are idle, the 
 conversation, even if another one has the instructions in its cache with which all conversations begin."""
 CONVERSATION_BLOCKS: Final = 0.75
 """The advantage of the backend that had the last request of the conversation: less than a request in flight."""
+
+
+MIN_FACTOR: Final = 0.06
+"""Of a score: just more than the core leaves to a backend that is silent or too busy for probes; that comes last."""
 
 
 class Cost(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +85,17 @@ def costs(
             blocks -= CONVERSATION_BLOCKS
         found.append(Cost(backend, cached, busy, unread, blocks))
     return found
+
+
+def factor(lowest: float, blocks: float) -> float:
+    """Return by what a backend with a cost of *blocks* is weighed.
+
+    It is squared, because scores count load as well: the plain ratio moved conversations whose backend had but a few
+    requests in flight, and found a hundredth less in caches.
+
+    :param lowest: the cost of the cheapest backend.
+    """
+    return MIN_FACTOR + (1.0 - MIN_FACTOR) * (lowest / blocks) ** 2
 
 
 def widely_held(depths: Sequence[int]) -> int:

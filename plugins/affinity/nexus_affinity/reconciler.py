@@ -17,7 +17,7 @@ from nexus.api import (
 )
 from nexus_affinity.caches import BackendCache, Entry
 from nexus_affinity.config import AffinityConfig
-from nexus_affinity.costs import Cost, costs
+from nexus_affinity.costs import Cost, costs, factor
 from nexus_affinity.fleet_caches import FleetCaches
 from nexus_affinity.report import affinity_measures, affinity_report
 
@@ -29,7 +29,7 @@ BLOCK_KIB: Final = PROMPT_BLOCK_BYTES // 1024
 
 
 class AffinityReconciler(Reconciler):
-    """Weighs each candidate by the cost of the cheapest of the same priority, divided by its own."""
+    """Weighs each candidate by its cost, relative to the cheapest of the same priority."""
 
     name = "affinity"
     priority = Priority.AFFINITY
@@ -53,7 +53,8 @@ class AffinityReconciler(Reconciler):
             lowest = min([cost.blocks for cost in group])
             for cost in group:
                 if (blocks := cost.blocks) > lowest:
-                    weigh(cost.backend, lowest / blocks, stage=name, reason=f"{_cached(cost, total)}; {_load(cost)}")
+                    reason = f"{_cached(cost, total)}; {_load(cost)}"
+                    weigh(cost.backend, factor(lowest, blocks), stage=name, reason=reason)
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         wanted = intent.requirements

@@ -38,3 +38,4 @@ def test_the_weights_are_those_of_the_code():
     assert [float(weight) for weight in request] == [costs.REQUEST_BLOCKS, costs.REQUEST_SHARE]
     assert [float(weight) for weight in recent] == [costs.RECENT_BLOCKS, costs.RECENT_SHARE]
     assert f"{costs.CONVERSATION_BLOCKS} is subtracted" in README.text
+    assert f"at\n   least by {costs.MIN_FACTOR}" in README.text

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from nexus.api import Breaker, EngineReport
 from nexus.testing.builders import make_attempt, make_backend
+from nexus_affinity import costs
 from nexus_affinity.caches import ENTRY_BYTES
 
 
@@ -135,7 +136,7 @@ def test_the_operators_priority_comes_first(scene, prompt):
     assert scene.weigh(prompt("talk")).factors == {
         "preferred": 1.0,
         "other": 1.0,
-        "third": pytest.approx((1 + 2 * 1.45) / 13),
+        "third": pytest.approx(costs.factor(1 + 2 * (0.25 + 0.1 * 12), 1 + 12)),
     }
 
 
