@@ -139,7 +139,7 @@ class Routing:
         self.record = DecisionRecord(recorded, router.rules, [])
         self._router = router
         self._reserve = router.pipeline.reserve
-        self._wants_facts = request.wants_explanation
+        self._wants_facts = bool(request.headers) and request.wants_explanation
         self.policies: tuple[Policy, ...] = ()
         """The policies of the model asked for, which also apply to its fallbacks."""
         self._tried: dict[str, set[str]] = {}

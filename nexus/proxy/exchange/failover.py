@@ -109,7 +109,10 @@ class Failover(msgspec.Struct, eq=False):
         if self.successor is not None:
             self.give_back(self.successor)
             self.successor = None
-        return tuple([attempt.outcome or self.settle(attempt, ending) for attempt in self.attempts])
+        outcomes: list[AttemptOutcome] = []
+        for attempt in self.attempts:
+            outcomes.append(attempt.outcome or self.settle(attempt, ending))  # noqa: PERF401 - a comprehension is one more call
+        return tuple(outcomes)
 
     def settle(self, attempt: Attempt, ending: Ending) -> AttemptOutcome:
         """Settle *attempt*, which has ended with *ending*."""

@@ -47,7 +47,10 @@ class ResponseHead:
 
     def has(self, name: bytes) -> bool:
         """Whether there is a header *name*, in lower case."""
-        return name in [own.lower() for own, _ in self.headers]
+        for own, _ in self.headers:  # noqa: SIM110 - asked for each answer, and a comprehension is one more call
+            if own.lower() == name:
+                return True
+        return False
 
     def without(self, name: bytes) -> "ResponseHead":
         """Return a head that does not have the header *name*, in lower case."""
