@@ -5,6 +5,7 @@ A freed slot is handed over in the same step of the event loop: no new request c
 
 import asyncio
 from collections.abc import Callable, Iterator
+from math import inf
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
@@ -59,6 +60,8 @@ class RequestQueue(Generic[T]):
         self._due: dict[str, float] = {}
         """When, on the monotonic clock, requests try again that a backend refused for a time."""
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+        """When it is due. The handle cannot always tell: that of uvloop has no time if it is due at once."""
 
     def resize(self, *, max_size: int, max_wait_s: float | None, max_body_bytes: int | None = None) -> None:
         """Apply new limits; a request that already waits keeps the old ones."""
@@ -320,7 +323,7 @@ class RequestQueue(Generic[T]):
         at = monotonic() + max(MIN_RETRY_S, retry_in_s)
         for backend in backends:
             self._due[backend] = min(at, self._due.get(backend, at))
-        if self._timer is None or at < self._timer.when():
+        if at < self._timer_at:
             self._set_timer()
 
     def _set_timer(self) -> None:
@@ -328,14 +331,14 @@ class RequestQueue(Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._timer_at = min(self._due.values(), default=inf)
         if self._due:
-            loop = asyncio.get_running_loop()
             # The loop's own clock is the monotonic one.
-            self._timer = loop.call_at(min(self._due.values()), self._retry_due)
+            self._timer = asyncio.get_running_loop().call_at(self._timer_at, self._retry_due)
 
     def _retry_due(self) -> None:
         now = monotonic()
-        self._timer = None
+        self._timer, self._timer_at = None, inf
         for backend in [name for name, at in self._due.items() if at <= now]:
             del self._due[backend]
             self.slot_freed(backend)

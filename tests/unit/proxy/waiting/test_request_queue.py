@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from itertools import chain, repeat
 
 import pytest
+import uvloop
 
 from nexus.errors import RequestError
 from nexus.proxy.waiting.claim import Claim, Given, Unmet
@@ -371,6 +373,25 @@ async def test_a_backend_that_refuses_for_a_time_is_asked_again(line, slots):
     assert found == "gpu"
     assert pytest.approx([at - began for at in asked], abs=0.015) == [0.02, 0.04]
     assert line._timer is None
+
+
+def test_many_refusals_for_a_time_end_on_uvloop_too():
+    # For a timer that is due at once, uvloop returns a handle that does not know its time.
+    errors = []
+
+    async def wait_with(line, backend):
+        unmet = Unmet(frozenset({backend}), retry_in_s=0.001)
+        answers = chain([unmet] * 20, repeat(Given(backend, backend)))
+        return await line.wait(Claim(client=backend), unmet, lambda: next(answers), give_back=print, left_s=5)
+
+    async def wait():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        line = RequestQueue(max_size=10, max_wait_s=5.0)
+        return await asyncio.gather(*(wait_with(line, backend) for backend in "abcde"))
+
+    found = uvloop.run(wait())
+
+    assert (found, errors) == (list("abcde"), [])
 
 
 async def test_one_timer_is_enough(line, slots):
