@@ -59,7 +59,7 @@ _MIDDLES: Final = tuple(
 
 
 class Mean(msgspec.Struct, eq=False):
-    """An ageing geometric mean of the latencies of requests of one size class."""
+    """An ageing geometric mean of latencies."""
 
     weight: float = 0.0
     """The total weight of the measurements, at the time of the last one."""
@@ -89,15 +89,9 @@ class Mean(msgspec.Struct, eq=False):
         self.measured_at = now
 
 
-class Pace(msgspec.Struct, eq=False):
-    """An ageing geometric mean of latencies, in which a few slow answers do not outweigh many others."""
+class Pace(Mean, eq=False):
+    """The mean of all latencies, in which a few slow answers do not outweigh many others, and what else they show."""
 
-    weight: float = 0.0
-    """The total weight of the measurements, at the time of the last one."""
-    log_sum: float = 0.0
-    """The weighted sum of log2 of their milliseconds."""
-    measured_at: float = 0.0
-    """Monotonic seconds."""
     longest: float = 0.0
     """The longest recent answer, as log2 of its milliseconds; meaningless before the first measurement."""
     longest_limit: int | None = None
@@ -108,14 +102,6 @@ class Pace(msgspec.Struct, eq=False):
     """The requests that have received no content yet, oldest first, each with the time since which it waits."""
     moved_from: float = 0.0
     """Since when the request waited that was moved to another backend; of several in one silence, the oldest."""
-
-    def aged(self, now: float) -> tuple[float, float]:
-        """Return weight and sum, aged to *now*."""
-        age_s = now - self.measured_at
-        if age_s < FRESH_S:
-            return self.weight, self.log_sum
-        left = 2.0 ** (-age_s / HALF_LIFE_S)
-        return self.weight * left, self.log_sum * left
 
     def mean_ms(self) -> int | None:
         """Return the mean in milliseconds, None before the first measurement."""
@@ -133,7 +119,6 @@ class Pace(msgspec.Struct, eq=False):
             like = self.by_size[size] = Mean()
         # Within a class, latencies are scaled to its middle in proportion to the tokens.
         like.add(log_ms - log2(tokens + OVERHEAD_TOKENS) + _MIDDLES[size], now)
-        weight, log_sum = self.aged(now)
         if self.weight:
             mean = self.log_sum / self.weight
             left = 2.0 ** ((self.measured_at - now) / LONGEST_ANSWER_HALF_LIFE_S)
@@ -142,13 +127,9 @@ class Pace(msgspec.Struct, eq=False):
                 self.longest_limit = max_tokens
             else:
                 self.longest = aged
-            log_ms = min(log_ms, mean + MAX_STEP)
         else:
             self.longest, self.longest_limit = log_ms, max_tokens
-        kept = min(1.0, (MAX_WEIGHT - 1.0) / weight) if weight else 1.0
-        self.weight = weight * kept + 1.0
-        self.log_sum = log_sum * kept + log_ms
-        self.measured_at = now
+        self.add(log_ms, now)
 
 
 class RequestSize(msgspec.Struct, eq=False):

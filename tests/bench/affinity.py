@@ -10,7 +10,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 from pathlib import Path
 from random import Random
 from time import thread_time
@@ -19,6 +18,7 @@ from typing import Final
 import msgspec
 import structlog
 from comparing import machine, page
+from comparing.part import part_options
 
 sys.path.append(str(Path(__file__).parents[2]))  # tests.support is there
 
@@ -85,7 +85,7 @@ WAYS: Final[Sequence[tuple[str, str, Stage]]] = (
 
 def main(words: Sequence[str]) -> int:
     """Measure, print, and return the exit code."""
-    options = _options(words)
+    options = part_options("affinity", __doc__, words, _add_traces)
     structlog.configure(processors=[_dropped])
     paths: list[Path] = options.trace or [
         Path(path) for path in os.environ.get("NEXUS_BENCH_TRACES", "").split(":") if path
@@ -186,19 +186,8 @@ def _dropped(*_: object) -> structlog.typing.ProcessorReturnValue:
     raise structlog.DropEvent
 
 
-def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="run.py affinity", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _add_traces(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trace", type=Path, action="append", metavar="FILE", help="a trace in Mooncake's format")
-    parser.add_argument("--write-docs", action="store_true", help=f"put the results into {page.PAGE.name}")
-    parser.add_argument("--date", type=date.fromisoformat, help="of this run, for --write-docs: YYYY-MM-DD")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a promise is broken")
-    options = parser.parse_args(words)
-    if options.write_docs and options.date is None:
-        parser.error("--write-docs needs --date")
-    options.date = options.date or "Undated"
-    return options
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@ The schedule gives requests of all sizes and forms, for two models, to simulated
 requests and in tokens, relative to the mean; and what one of half the speed got, relative to the others.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Final
 
 import msgspec
 from comparing import page
+from comparing.part import part_options
 
 sys.path.append(str(Path(__file__).parents[2]))  # tests.support is there
 
@@ -38,7 +37,7 @@ class Row(msgspec.Struct, frozen=True):
 
 def main(words: Sequence[str]) -> int:
     """Measure, print, and return the exit code."""
-    options = _options(words)
+    options = part_options("load", __doc__, words)
     rows = [*_equal(), *_slow()]
     cells = [(row.what, row.figure, f"{row.promise}{', broken' if row.is_broken else ''}") for row in rows]
     conditions = f"- {options.date}: simulated engines of 8 slots; the worst of {len(SEEDS)} runs.\n\n"
@@ -94,17 +93,3 @@ def _busiest(counts: Mapping[str, int], engines: Sequence[str]) -> float:
 def _part_of_slow(fleet: SimulatedFleet) -> float:
     others = [tokens for name, tokens in fleet.tokens.items() if name != "slow"]
     return fleet.tokens["slow"] / (sum(others) / len(others))
-
-
-def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="run.py load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--write-docs", action="store_true", help=f"put the results into {page.PAGE.name}")
-    parser.add_argument("--date", type=date.fromisoformat, help="of this run, for --write-docs: YYYY-MM-DD")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a promise is broken")
-    options = parser.parse_args(words)
-    if options.write_docs and options.date is None:
-        parser.error("--write-docs needs --date")
-    options.date = options.date or "Undated"
-    return options

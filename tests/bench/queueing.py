@@ -5,11 +5,9 @@ several rounds. Service is simulated in virtual time with the queue's own order:
 take from a quarter to four times what is usual, and a burst of three times what they can do, or a client that floods.
 """
 
-import argparse
 import asyncio
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -19,6 +17,7 @@ from typing import Final, Protocol
 
 import msgspec
 from comparing import machine, page
+from comparing.part import part_options
 
 from nexus.proxy.waiting.claim import Claim, Given, Unmet
 from nexus.proxy.waiting.fair_queue import FairQueue, Search, Waiter
@@ -55,7 +54,7 @@ class Row(msgspec.Struct, frozen=True):
 
 def main(words: Sequence[str]) -> int:
     """Measure, print, and return the exit code."""
-    options = _options(words)
+    options = part_options("queue", __doc__, words)
     conditions = [
         f"{options.date}: {machine.machine()}.",
         f"{ROUNDS} rounds of {STEPS} steps with {WAITING} requests in the queue; the best round counts.",
@@ -316,20 +315,6 @@ def _p95_s(make: "Callable[[], Line]", flood: float) -> float:
     waits = _simulate(sorted(arrivals, key=lambda arrival: arrival.at), make())
     others = [wait for client, each in waits.items() if client != "flood" for wait in each]
     return quantiles(others, n=20)[-1]
-
-
-def _options(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="run.py queue", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--write-docs", action="store_true", help=f"put the results into {page.PAGE.name}")
-    parser.add_argument("--date", type=date.fromisoformat, help="of this run, for --write-docs: YYYY-MM-DD")
-    parser.add_argument("--check", action="store_true", help="exit with 1 when a promise is broken")
-    options = parser.parse_args(words)
-    if options.write_docs and options.date is None:
-        parser.error("--write-docs needs --date")
-    options.date = options.date or "Undated"
-    return options
 
 
 if __name__ == "__main__":
