@@ -74,7 +74,8 @@ class BackendLoad:
     told: Final[EngineReport | None] = _read_only("told")
     """The last report of the engine about its load; None if there is none, or the server has restarted since."""
     no_report: Final[str] = _read_only("no_report")
-    """Why there is no report, and what would help; empty if there is one, or none was asked for yet."""
+    """Why there is no report, or none of requests, and what would help; empty if there is one, or none was asked for
+    yet."""
     restarts: Final[int] = _read_only("restarts")
     """How often the server has restarted, or may have, as far as is known: then all its caches are empty."""
     requests_total: Final[int] = _read_only("requests_total")
@@ -127,9 +128,12 @@ class BackendLoad:
         self._answer_tokens -= answer_tokens
         self._prompt_tokens -= prompt_tokens
 
-    def tell(self, report: EngineReport) -> None:
-        """Replace the report of the engine."""
-        self._told, self._no_report = report, ""
+    def tell(self, report: EngineReport, lacks: str = "") -> None:
+        """Replace the report of the engine.
+
+        :param lacks: why it has no requests, and what would help.
+        """
+        self._told, self._no_report = report, lacks
         running = report.running
         if running and (report.waiting or running > (self._running_at_most or running)):
             # While requests wait in its own queue, it runs as many as it can.
@@ -158,8 +162,8 @@ class BackendLoad:
     def report_in_words(self, now: float) -> str:
         """Return in one line what the engine has reported, or why it has not and what would help."""
         if self._told is not None:
-            return self._told.in_words(now)
-        return f"no report, own counts only ({self._no_report or 'not asked yet'})"
+            return self._told.in_words(now) + (f" ({self._no_report})" if self._no_report else "")
+        return f"no report, only requests of Nexus count ({self._no_report or 'not asked yet'})"
 
     def other_requests(self, now: float) -> float:
         """Return the requests of other clients that the engine reported, weighed by the age of the report."""

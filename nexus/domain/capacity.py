@@ -30,7 +30,8 @@ class Capacity(msgspec.Struct, frozen=True):
         """Return it in a few words."""
         if self.requests is None:
             return "how many it works on at once is not known"
-        return f"works on {self.requests:.3g} at once ({self.source})"
+        about = "about " if self.source == "learned" else ""
+        return f"works on {about}{self.requests:.0f} at once ({self.source})"
 
 
 def capacity_now(backend: Backend, now: float) -> tuple[str, Capacity]:

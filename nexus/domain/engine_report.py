@@ -77,13 +77,15 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
             if count is not None
         ]
         if not shown:
-            return f"reports its models in memory but no requests, own counts only, {now - self.at:.1f} s ago"
+            return (
+                f"reported its models in memory, {now - self.at:.1f} s ago, but no requests: only those of Nexus count"
+            )
         if self.kv_usage is not None:
             shown.append(f"{self.kv_usage:.0%} of its cache in use")
         said = f"reported {', '.join(shown)}, {now - self.at:.1f} s ago"
         weight = self.weight(now)
         if not weight:
-            return f"{said}: too old, own counts only"
+            return f"{said}: too old, only requests of Nexus count"
         return said if weight == 1.0 else f"{said}: overdue, counts {weight:.0%}"
 
     def weight(self, now: float) -> float:

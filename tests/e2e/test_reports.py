@@ -89,8 +89,8 @@ def test_a_report_that_is_too_old_does_not_count(pair):
     busy.engine.claims.is_stalled = True
     until(lambda: rows(nexus)["busy"]["reported"]["weight"] == 0, within_s=30)
 
-    assert "too old, own counts only" in rows(nexus)["busy"]["report"]
-    assert "too old, own counts only" in notes(nexus)["busy"]
+    assert "too old, only requests of Nexus count" in rows(nexus)["busy"]["report"]
+    assert "too old, only requests of Nexus count" in notes(nexus)["busy"]
     assert rows(nexus)["busy"]["status"] == "healthy"
     assert where(nexus, 20)["busy"] > 0
 
@@ -106,7 +106,7 @@ def test_an_engine_without_a_page_costs_nothing_but_its_report(simulate, start_n
     until(lambda: "start it with --enable-metrics" in rows(nexus)["silent"]["report"])
 
     assert where(nexus, 3) == {"silent": 3}
-    assert "own counts only (start it with --enable-metrics, or update it; /v1" in notes(nexus)["silent"]
+    assert "only requests of Nexus count (start it with --enable-metrics, or update it; /v1" in notes(nexus)["silent"]
     assert len(silent.received("/metrics")) == 1
 
 

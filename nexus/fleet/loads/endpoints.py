@@ -22,6 +22,8 @@ ABSENT: Final = frozenset(
 ABSENT_S: Final = 3600.0
 UNREADABLE_S: Final = 60.0
 """After a page that is no report, which may be a passing fault."""
+REFUSED: Final = f"HTTP {HTTPStatus.BAD_REQUEST}"
+"""The reason for which a router lacks a page: no option changes that."""
 
 
 class Endpoints:
@@ -57,6 +59,15 @@ class Endpoints:
         """Why no page is asked for, and what would help."""
         if not self._lookups:
             return "servers of its kind report none"
+        return self._why_not_first()
+
+    def why_no_requests(self, used: LoadLookup) -> str:
+        """Why *used* is read instead of the first page, and what would help; empty if nothing would."""
+        first = self._lookups[0]
+        is_final = used is first or self._skipped.get(first.path, (0.0, ""))[1] == REFUSED
+        return "" if is_final else self._why_not_first()
+
+    def _why_not_first(self) -> str:
         first = self._lookups[0]
         if first.path not in self._skipped:
             return "read only while requests run there, so that the server can sleep"

@@ -157,10 +157,10 @@ class LoadReader:
         except ValueError as exc:
             self._endpoints.skip(lookup, f"not a report: {exc}", until=at + UNREADABLE_S)
             return ReadResult.UNREADABLE
-        self._apply(row, report)
+        self._apply(row, report, lookup)
         return ReadResult.SUCCESS
 
-    def _apply(self, row: Backend, report: EngineReport) -> None:
+    def _apply(self, row: Backend, report: EngineReport, lookup: LoadLookup) -> None:
         facts = self._facts()
         if row.load.restarts == self._restarts and self._last is not None and report.is_after_restart(self._last):
             log.info("backend_restarted", backend=row.name, seen="in its report")
@@ -168,7 +168,8 @@ class LoadReader:
             self._restarts = row.load.restarts
         # A page that is read while it is idle may not show runs; the last one that does is kept.
         self._last = report if report.shows_runs or self._last is None else self._last
-        row.load.tell(replace(report, max_loaded=report.max_loaded or facts.max_loaded))
+        lacks = self._endpoints.why_no_requests(lookup) if report.requests is None else ""
+        row.load.tell(replace(report, max_loaded=report.max_loaded or facts.max_loaded), lacks)
         if report.slots and facts.max_in_flight is None:
             self._learn_slots(report.slots)
 

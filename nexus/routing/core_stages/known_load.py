@@ -37,7 +37,7 @@ def load_sentence(backend: Backend, model: str, busy: float, now: float) -> str:
     own = f"{requests(load.in_flight)} in flight"
     if load.prompt_tokens or load.answer_tokens:
         own += f" (about {load.prompt_tokens} prompt and {load.answer_tokens} answer tokens)"
-    counts = f"; counts as busy with {busy:.3g}" if abs(busy - load.in_flight) > NOTICEABLE else ""
+    counts = f"; counts as {busy:.3g} requests" if abs(busy - load.in_flight) > NOTICEABLE else ""
     capacity = capacity_of(backend, model, now)
     limit = f"at most {backend.max_in_flight}, {capacity.in_words()}"
     if capacity.held_from is not None:
@@ -52,5 +52,5 @@ def requests(count: int) -> str:
 
 def _report_in_words(backend: Backend, now: float) -> str:
     if backend.load.told is None and not backend.kind.load_lookups:
-        return "no report, own counts only (servers of this kind do not report their load)"
+        return "no report, only requests of Nexus count (servers of this kind do not report their load)"
     return backend.load.report_in_words(now)

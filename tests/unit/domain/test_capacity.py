@@ -3,7 +3,7 @@
 import pytest
 
 from nexus.domain.backend import SATURATION_GOOD_S, BackendLoad
-from nexus.domain.capacity import capacity_now, capacity_of
+from nexus.domain.capacity import Capacity, capacity_now, capacity_of
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.model import ModelFacts
 from nexus.testing.builders import MODEL, make_backend
@@ -72,3 +72,7 @@ def test_what_was_learned_comes_before_what_is_usual():
 def test_a_capacity_in_words():
     assert capacity_of(make_backend(slots=4), MODEL, NOW).in_words() == "works on 4 at once (usual for its kind)"
     assert capacity_of(make_backend(), MODEL, NOW).in_words() == "how many it works on at once is not known"
+
+
+def test_a_learned_capacity_is_about_that():
+    assert Capacity(9.43, "learned").in_words() == "works on about 9 at once (learned)"

@@ -34,7 +34,11 @@ class TestWords:
         [
             (101.2, "reported 3 running, 2 waiting, 25% of its cache in use, 1.2 s ago"),
             (105.0, "reported 3 running, 2 waiting, 25% of its cache in use, 5.0 s ago: overdue, counts 37%"),
-            (130.0, "reported 3 running, 2 waiting, 25% of its cache in use, 30.0 s ago: too old, own counts only"),
+            (
+                130.0,
+                "reported 3 running, 2 waiting, 25% of its cache in use, 30.0 s ago: too old,"
+                " only requests of Nexus count",
+            ),
         ],
     )
     def test_a_report_says_how_old_it_is_and_how_much_it_counts(self, now, words):
@@ -43,13 +47,20 @@ class TestWords:
     def test_a_report_without_requests_says_so(self):
         told = report(loaded=frozenset({"llama3"})).in_words(101.0)
 
-        assert told == "reports its models in memory but no requests, own counts only, 1.0 s ago"
+        assert told == "reported its models in memory, 1.0 s ago, but no requests: only those of Nexus count"
+
+    def test_a_report_without_requests_says_what_would_help(self):
+        load = BackendLoad()
+
+        load.tell(report(loaded=frozenset({"llama3"})), "start it with --metrics")
+
+        assert load.report_in_words(101.0).endswith("only those of Nexus count (start it with --metrics)")
 
     def test_a_load_without_a_report_says_why(self):
         load = BackendLoad()
-        assert load.report_in_words(101.0) == "no report, own counts only (not asked yet)"
+        assert load.report_in_words(101.0) == "no report, only requests of Nexus count (not asked yet)"
         load.miss_report("start it with --metrics")
-        assert load.report_in_words(101.0) == "no report, own counts only (start it with --metrics)"
+        assert load.report_in_words(101.0) == "no report, only requests of Nexus count (start it with --metrics)"
 
 
 class TestRestarts:

@@ -126,7 +126,7 @@ def test_a_row_shows_what_routing_knows(fleet, backend):
         "capacity_source": "none known",
         "held_from": None,
         "reported": None,
-        "report": "no report, own counts only (not asked yet)",
+        "report": "no report, only requests of Nexus count (not asked yet)",
         "restarts": 0,
         "max_loaded_models": None,
         "total_requests": 9,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.fleet.kinds import LLAMACPP
+from nexus.fleet.kinds import LLAMACPP, OLLAMA
 from nexus.fleet.loads.endpoints import Endpoints
 
 
@@ -48,6 +48,25 @@ def test_a_restarted_server_is_asked_for_everything_again():
     endpoints.forget()
 
     assert endpoints.best(0.0).path == "/metrics"
+
+
+def test_a_page_without_requests_is_not_all_that_the_server_could_report():
+    endpoints = Endpoints(LLAMACPP.load_lookups)
+    metrics, _, props, _ = LLAMACPP.load_lookups
+    sleeps = endpoints.why_no_requests(props)
+    endpoints.skip(metrics, "HTTP 501", until=100.0)
+
+    assert sleeps == "read only while requests run there, so that the server can sleep"
+    assert endpoints.why_no_requests(props) == "start it with --metrics; /metrics: HTTP 501"
+
+
+def test_a_router_and_a_server_with_one_page_get_no_advice():
+    endpoints = Endpoints(LLAMACPP.load_lookups)
+    metrics, *_, models = LLAMACPP.load_lookups
+    endpoints.skip(metrics, "HTTP 400", until=100.0)
+
+    assert not endpoints.why_no_requests(models)
+    assert not Endpoints(OLLAMA.load_lookups).why_no_requests(OLLAMA.load_lookups[0])
 
 
 def test_the_operator_is_told_what_would_help():

@@ -190,7 +190,20 @@ async def test_a_server_without_any_page_says_what_would_help():
     await gpu.read()
 
     assert gpu.load.told is None
-    assert gpu.load.report_in_words(0.0) == ("no report, own counts only (start it with --metrics; /metrics: HTTP 501)")
+    assert gpu.load.report_in_words(0.0) == (
+        "no report, only requests of Nexus count (start it with --metrics; /metrics: HTTP 501)"
+    )
+
+
+async def test_a_server_that_reports_only_its_memory_says_what_would_help():
+    gpu = Watched("llamacpp")
+    gpu.server.answers = {"/metrics": 501, "/slots": 501, "/props": ASLEEP}
+    gpu.load.acquire()
+
+    await gpu.read()
+
+    assert gpu.server.paths == ["/metrics", "/slots", "/props"]
+    assert "count (start it with --metrics; /metrics: HTTP 501)" in gpu.load.report_in_words(0.0)
 
 
 async def test_a_llamacpp_that_may_sleep_is_not_woken():

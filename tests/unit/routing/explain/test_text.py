@@ -13,7 +13,7 @@ from nexus.testing.builders import CHAT, make_backend, make_fleet
 
 IDLE = (
     "0 requests in flight, at most 64, how many it works on at once is not known;"
-    " no report, own counts only (servers of this kind do not report their load)"
+    " no report, only requests of Nexus count (servers of this kind do not report their load)"
 )
 
 
