@@ -5,6 +5,8 @@ import pytest
 from nexus.domain.backend import BackendLoad
 from nexus.domain.engine_report import EngineReport
 
+TOO_OLD = "too old, only requests of Nexus count"
+
 
 def report(**figures):
     return EngineReport(at=100.0, due_at=103.0, **figures)
@@ -34,11 +36,7 @@ class TestWords:
         [
             (101.2, "reported 3 running, 2 waiting, 25% of its cache in use, 1.2 s ago"),
             (105.0, "reported 3 running, 2 waiting, 25% of its cache in use, 5.0 s ago: overdue, counts 37%"),
-            (
-                130.0,
-                "reported 3 running, 2 waiting, 25% of its cache in use, 30.0 s ago: too old,"
-                " only requests of Nexus count",
-            ),
+            (130.0, f"reported 3 running, 2 waiting, 25% of its cache in use, 30.0 s ago: {TOO_OLD}"),
         ],
     )
     def test_a_report_says_how_old_it_is_and_how_much_it_counts(self, now, words):
