@@ -76,7 +76,7 @@ def _stage(stage: StageReport) -> Iterator[str]:
     said = [
         *(f"excludes {r.backend}: {r.reason}{_advice(r.suggested_action)}" for r in stage.excluded),
         *(f"avoids {r.backend}: {r.reason}{_advice(r.suggested_action)}" for r in stage.avoided),
-        *(f"weighs {r.backend} by {r.factor:g}: {r.reason}" for r in stage.weighed),
+        *(f"weighs {r.backend} by {r.factor:.3g}: {r.reason}" for r in stage.weighed),
         *(f"would have excluded {r.backend}: {r.reason}" for r in stage.would_have),
     ]
     facts = [f"{name}: {_json(value)}" for name, value in (stage.facts or {}).items()]
@@ -88,10 +88,10 @@ def _stage(stage: StageReport) -> Iterator[str]:
 
 def _choice(choice: Choice, *, tells_share: bool) -> str:
     parts = " + ".join(f"{part.name} {part.adds:g}" for part in choice.parts)
-    factors = "".join(f" * {factor.factor:g} ({factor.stage})" for factor in choice.factors)
+    factors = "".join(f" * {factor.factor:.3g} ({factor.stage})" for factor in choice.factors)
     state = "  at its limit" if choice.is_full else "  only as a last resort" if choice.is_avoided else ""
     share = f"  share {choice.share:g}" if tells_share else ""
-    score = f"score {choice.score:.2f} = {parts}{factors}"
+    score = f"score {choice.score:.2f} = {f'({parts}){factors}' if factors else parts}"
     return f"  {choice.rank}. {choice.backend} as {choice.model}  {score}{share}{state}"
 
 

@@ -117,7 +117,7 @@ def _most_lost(ranked: Ranked, best: Ranked, found: Findings) -> str:
     if factor < 1.0:
         by = ", ".join(f"'{verdict.stage}': {verdict.reason}" for verdict in found.weights[name])
         loss = ranked.score / factor - ranked.score if factor else best.score
-        losses[f"because it is weighed by {factor:g} ({by})"] = loss
+        losses[f"because it is weighed by {factor:.3g} ({by})"] = loss
     most = max(losses, key=lambda why: losses[why])
     return f"mostly {most}" if sum(loss > 0 for loss in losses.values()) > 1 else most
 

@@ -68,6 +68,17 @@ def test_shares_are_told_where_they_differ(router):
     assert "share" not in text_of(router(), make_backend("gpu-1"), make_backend("gpu-2"))
 
 
+def test_a_factor_multiplies_the_whole_score(router, stage):
+    def prefer_others(intent):
+        for backend in intent:
+            intent.weigh(backend, 1 / 3, stage="others", reason="it is not ours")
+
+    text = text_of(router(stage(prefer_others, name="others")), make_backend("gpu-1"))
+
+    assert "score 25.00 = (priority 25 + load 30 + latency 20) * 0.333 (others)" in text
+    assert "weighs gpu-1 by 0.333: it is not ours" in text
+
+
 def test_a_rejection_says_what_would_help(router):
     text = text_of(router(), make_backend("gpu-1", status=Status.DRAINING))
 
