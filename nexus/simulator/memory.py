@@ -61,19 +61,21 @@ class ModelMemory:
         return self._load_s.get(name, 0.0)
 
     async def use(self, model: SimulatedModel) -> float:
-        """Wait until *model* is in memory, keep it there until :meth:`leave`, and return the seconds that it took.
+        """Wait until *model* is in memory, keep it there until :meth:`leave`, and return the seconds that this took.
 
         :raises Refusal: the load failed.
         """
         name, loop = model.name, asyncio.get_running_loop()
         self._drop_expired()
-        began = loop.time()
+        waited_s = 0.0
         if name not in self._loaded:
+            began = loop.time()
             async with self._turn:
                 if name not in self._loaded:
                     await self._load(model)
+            waited_s = loop.time() - began
         self._uses[name] = self._uses.get(name, 0) + 1
-        return loop.time() - began
+        return waited_s
 
     def leave(self, model: SimulatedModel) -> None:
         """Note that a request does not use *model* any more."""

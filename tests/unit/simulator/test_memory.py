@@ -29,7 +29,7 @@ async def test_a_model_is_loaded_once_and_the_answer_says_how_long_it_took(simul
 
     assert before == []
     assert first["load_duration"] >= 50_000_000
-    assert second["load_duration"] < 50_000_000
+    assert second["load_duration"] == 0
     assert await in_memory(wire) == ["a:latest"]
     assert simulator.engine.memory.loads == 1
 
