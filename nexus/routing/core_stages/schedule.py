@@ -77,7 +77,7 @@ class Schedule(Reconciler):
         for backend, model in offers:
             if backend.status is not Status.HEALTHY:
                 self._judge_unhealthy(intent, backend)
-            elif backend.is_troubled or backend.misconfigured or backend.is_busy:
+            elif backend.misconfigured or backend.is_busy or backend.is_troubled:
                 self._judge_failing(intent, backend, model)
         if len(offers) > 1:
             self._weigh_silent(intent, offers)

@@ -251,10 +251,10 @@ class LeastLoaded(Strategy):
             Ranked(
                 backend,
                 own_name,
-                load_points(backend, relative[at], slots[at]) / 100,
-                tie=ties[at],
-                in_flight=backend.load.in_flight,
-                busy=busy[at],
+                load_points(backend, relative[at], slots[at]) / 100 if relative[at] else 1.0,
+                ties[at],
+                backend.load.in_flight,
+                busy[at],
             )
             for at, (backend, own_name) in enumerate(offers)
         ]
