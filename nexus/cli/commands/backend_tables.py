@@ -16,6 +16,7 @@ HEADINGS: Final = (
     "ZONE",
     "TIER",
     "IN FLIGHT",
+    "CAPACITY",
     "OLDEST WAIT",
     "LATENCY",
     "MODELS",
@@ -36,6 +37,7 @@ LEAVE_OUT: Final = (
     "MODELS",
     "URL",
     "SEEN",
+    "CAPACITY",
     "OLDEST WAIT",
     "IN FLIGHT",
     "SOURCE",
@@ -77,6 +79,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row["zone"],
         str(row["tier"]),
         f"{row['pending_requests']}/{row['max_in_flight']}",
+        _capacity(row),
         f"{row['oldest_unanswered_s']:.0f}s" if row["oldest_unanswered_s"] >= 1 else "",
         latency,
         str(len(row["models"])),
@@ -86,6 +89,13 @@ def _cells(row: Row) -> tuple[str, ...]:
         row["url"],
         row["misconfigured"] or row["last_error"] or _staleness(row),
     )
+
+
+def _capacity(row: Row) -> str:
+    """Return how many requests it works on at once, and in a word how that is known; empty if it is not."""
+    if row.get("capacity") is None:
+        return ""
+    return f"{row['capacity']:.0f} {row['capacity_source'].split()[0]}"
 
 
 def _seen(row: Row) -> str:

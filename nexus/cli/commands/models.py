@@ -12,8 +12,8 @@ from nexus.cli.running_proxy.target import Target, client
 from nexus.config.quoting import shown
 from nexus.errors import NexusError, did_you_mean
 
-HEADINGS: Final = ("MODEL", "BACKENDS", "CONTEXT", "CAN")
-LAYOUT: Final = Layout(cut=(0, 1, 3), leave_out=(3, 2))
+HEADINGS: Final = ("MODEL", "BACKENDS", "IN MEMORY", "CONTEXT", "CAN")
+LAYOUT: Final = Layout(cut=(0, 1, 2, 4), leave_out=(4, 3))
 CAPABILITIES: Final = ("vision", "tools", "json_mode", "embeddings")
 
 
@@ -22,6 +22,8 @@ class ModelRow(msgspec.Struct):
 
     id: str
     backends: list[str]
+    in_memory: list[str]
+    """The backends that are known to have it in memory."""
     context_length: int | None
     """The longest of any backend."""
     capabilities: list[str]
@@ -32,12 +34,12 @@ class ModelRow(msgspec.Struct):
 @click.option("-b", "--backend", help="Only those that this backend has.")
 @json_option
 def command(target: Target, *, backend: str | None, as_json: bool) -> None:
-    """Show the models of the running proxy's fleet."""
+    """Show the models of the running proxy's fleet, and which backends have them in memory."""
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
     page = proxy.call("GET", "/admin/backends")
     _check_backend(backend, [row["name"] for row in page["backends"]])
-    rows = [row for row in _rows(page["backends"]) if backend is None or backend in row.backends]
+    rows = [row for row in rows_of(page["backends"]) if backend is None or backend in row.backends]
     if as_json:
         print_json({"models": rows})
     else:
@@ -51,12 +53,15 @@ def _check_backend(name: str | None, names: Sequence[str]) -> None:
         raise NexusError(f"there is no backend '{shown(name)}'; {hint}")
 
 
-def _rows(backends: Iterable[Mapping[str, Any]]) -> list[ModelRow]:
+def rows_of(backends: Iterable[Mapping[str, Any]]) -> list[ModelRow]:
+    """Return a row for each model of *backends*, which are rows of ``/admin/backends``."""
     rows: dict[str, ModelRow] = {}
     for backend in backends:
         for model in backend["models"]:
-            row = rows.setdefault(model["name"], ModelRow(model["name"], [], None, []))
+            row = rows.setdefault(model["name"], ModelRow(model["name"], [], [], None, []))
             row.backends.append(backend["name"])
+            if model.get("memory") == "in memory":
+                row.in_memory.append(backend["name"])
             row.context_length = max(filter(None, (row.context_length, model["context_length"])), default=None)
             can = (word for word in CAPABILITIES if model[f"supports_{word}"] and word not in row.capabilities)
             row.capabilities += can
@@ -64,4 +69,5 @@ def _rows(backends: Iterable[Mapping[str, Any]]) -> list[ModelRow]:
 
 
 def _cells(row: ModelRow) -> tuple[str, ...]:
-    return row.id, ", ".join(row.backends), str(row.context_length or ""), ", ".join(row.capabilities)
+    backends, in_memory = ", ".join(row.backends), ", ".join(row.in_memory)
+    return row.id, backends, in_memory, str(row.context_length or ""), ", ".join(row.capabilities)

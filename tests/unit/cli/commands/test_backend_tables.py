@@ -9,6 +9,7 @@ from nexus.cli.commands.backend_tables import (
     LAYOUT,
     PENDING_HEADINGS,
     PENDING_LAYOUT,
+    backend_table,
     file_lines,
     pending_table,
 )
@@ -50,13 +51,42 @@ def test_the_address_of_a_pending_server_is_never_cut(width, reason):
 def test_names_stay_distinct_beside_a_long_error(width):
     error = "connection failed: Connect call failed ('192.168.77.4', 9001)"
     rows = [
-        (name, "unhealthy", "vllm", "open", "1", "0/1024", "", "7ms", "1", "hosts", "5 s", "", f"http://{name}", error)
+        (
+            name,
+            "unhealthy",
+            "vllm",
+            "open",
+            "1",
+            "0/1024",
+            "4 usual",
+            "",
+            "7ms",
+            "1",
+            "hosts",
+            "5 s",
+            "",
+            f"http://{name}",
+            error,
+        )
         for name in ("192.168.77.4:8000", "192.168.77.4:8001")
     ]
 
     _, *shown = in_columns([HEADINGS, *rows], layout=LAYOUT, width=width).split("\n")
 
     assert [line.split()[0] for line in shown] == ["192.168.77.4:8000", "192.168.77.4:8001"]
+
+
+def test_a_backend_shows_its_capacity_and_how_that_is_known():
+    row = {"name": "gpu", "status": "healthy", "misconfigured": None, "backend_type": "vllm", "zone": "restricted"}
+    row |= {"tier": 1, "pending_requests": 3, "max_in_flight": 1024, "oldest_unanswered_s": 0.0, "models": []}
+    row |= {"avg_latency_ms": None, "discovery_source": "static", "url": "http://gpu", "last_error": None}
+    row |= {"breaker": "closed", "is_busy": False, "is_refusing": False, "is_replaced": False, "is_cooling": False}
+
+    known = backend_table([row | {"capacity": 9.43, "capacity_source": "learned"}])
+    unknown = backend_table([row | {"capacity": None, "capacity_source": "none known"}])
+
+    assert "3/1024     9 learned" in known
+    assert "none" not in unknown
 
 
 @pytest.mark.parametrize(
