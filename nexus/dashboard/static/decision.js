@@ -107,7 +107,7 @@ function known({ notes, stages }) {
   }
   const wasAsked = stages.some((stage) => stage.facts !== null);
   if (wasAsked || stages.length === 0) return null;
-  return make("p", { class: "quiet" }, "The load of each candidate is recorded for requests with X-Nexus-Explain: 1. What if? shows it as it is now.");
+  return make("p", { class: "quiet" }, "The load of each candidate is recorded for requests with X-Nexus-Explain: 1. The form Explain shows it as it is now.");
 }
 
 function stage(stage) {
