@@ -211,6 +211,8 @@ async def test_without_health_checks_a_backend_counts_as_healthy_and_lists_its_m
     sick = row(fleet)
     server.answers["/health"] = b""
     await eventually(lambda: row(fleet).models)
+    # Its load is read once after a probe, by a task of its own.
+    await eventually(lambda: "GET /metrics" in server.asked)
     asked = len(server.asked)
     await asyncio.sleep(0.2)
 
