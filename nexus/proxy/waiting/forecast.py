@@ -27,7 +27,7 @@ class Forecast(msgspec.Struct, frozen=True):
     def text(self) -> str:
         """Return it in words."""
         assumed = "" if self.is_measured else ", if each backend takes one per second"
-        return f"about {_requests(self.ahead)} before it, and a wait of {self.expected_s:.3g} s{assumed}"
+        return f"{_come(self.ahead)} before it, and it would wait for about {self.expected_s:.2g} s{assumed}"
 
     def facts(self) -> dict[str, Any]:
         """Return it as part of an error's context."""
@@ -58,11 +58,13 @@ def queue_timeout(waited_s: float, limit: str, forecast: Forecast, *, waiting: i
     """
     return RequestError(
         "queue_timeout",
-        f"no slot became free within {waited_s:g} s ({limit}); there are still {forecast.text()}",
+        f"no slot became free within {waited_s:g} s ({limit}); {forecast.text()}",
         context={"queue": {"waiting": waiting, **forecast.facts(), "waited_s": waited_s, "limited_by": limit}},
         retry_after_s=forecast.retry_after_s,
     )
 
 
-def _requests(count: int) -> str:
-    return "1 request" if count == 1 else f"{count} requests"
+def _come(count: int) -> str:
+    if not count:
+        return "no request comes"
+    return "about 1 request comes" if count == 1 else f"about {count} requests come"

@@ -159,7 +159,7 @@ def _is_unloaded(backend: Backend, model: str) -> bool:
 def _cached(cost: Cost, total: int) -> str:
     if not total:
         return "its prompt is too short to be recognised"
-    return f"about {cost.cached * BLOCK_KIB} KiB of the {total * BLOCK_KIB} KiB prompt are in its cache"
+    return f"about {cost.cached * BLOCK_KIB} of {total * BLOCK_KIB} KiB of the prompt are in its cache"
 
 
 def _load(cost: Cost) -> str:

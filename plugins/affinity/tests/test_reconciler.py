@@ -26,7 +26,7 @@ def test_a_conversation_stays_where_its_prompt_is_cached(scene, prompt):
 
     assert {name for name, factor in weighed.factors.items() if factor == 1.0} == {"gpu-2"}
     assert weighed.factors["gpu-0"] < 0.6
-    assert weighed.reasons["gpu-0"] == "about 0 KiB of the 14 KiB prompt are in its cache; 0 requests in flight"
+    assert weighed.reasons["gpu-0"] == "about 0 of 14 KiB of the prompt are in its cache; 0 requests in flight"
 
 
 def test_a_new_prompt_goes_where_least_is_to_do(scene, prompt):
@@ -300,8 +300,8 @@ def test_it_explains_what_is_cached_where(scene, prompt):
     assert (facts["prompt_kib"], facts["is_conversation_known"]) == (12, True)
     assert [(row["backend"], row["cached_share"]) for row in facts["candidates"]] == [("gpu-1", 1.0), ("gpu-0", 0.0)]
     assert sentences == {
-        "gpu-0": "about 0 KiB of the 12 KiB prompt are in its cache",
-        "gpu-1": "about 12 KiB of the 12 KiB prompt are in its cache",
+        "gpu-0": "about 0 of 12 KiB of the prompt are in its cache",
+        "gpu-1": "about 12 of 12 KiB of the prompt are in its cache",
     }
 
 

@@ -59,12 +59,12 @@ def test_the_errors_say_how_long_the_wait_would_be():
     late = queue_timeout(5.0, "queue.max_wait_seconds", Forecast(3, 2.0, is_measured=True), waiting=9)
 
     assert full.message == (
-        "every backend is at its limit and the queue is full; about 1 request before it, and a wait of 2.5 s,"
-        " if each backend takes one per second"
+        "every backend is at its limit and the queue is full; about 1 request comes before it, and it would wait for"
+        " about 2.5 s, if each backend takes one per second"
     )
     assert late.message == (
-        "no slot became free within 5 s (queue.max_wait_seconds); there are still about 3 requests before it,"
-        " and a wait of 2 s"
+        "no slot became free within 5 s (queue.max_wait_seconds); about 3 requests come before it,"
+        " and it would wait for about 2 s"
     )
     assert late.context == {
         "queue": {
@@ -76,4 +76,5 @@ def test_the_errors_say_how_long_the_wait_would_be():
             "limited_by": "queue.max_wait_seconds",
         }
     }
+    assert "; no request comes before it" in queue_timeout(5, "x", Forecast(0, 1, is_measured=True), waiting=1).message
     assert (full.code, late.code) == ("queue_full", "queue_timeout")
