@@ -261,6 +261,21 @@ def test_a_client_that_leaves_while_a_model_is_loaded_frees_everything(nexus, ma
     until(lambda: mac.active == 0)
 
 
+def test_a_client_that_leaves_between_two_comments_is_noticed_at_once(start_nexus, simulate):
+    slow = simulate(name="slow", kind="ollama", models=("llama3",), load_s=4.0)
+    nexus = start_nexus(SOON + table_of(slow))
+    knows_memory(nexus, "slow")
+    body = json.dumps(chat(stream=True)).encode()
+    with socket.create_connection(("127.0.0.1", nexus.port), timeout=20) as client:
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
+        client.sendall(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        received = b""
+        while b": loading llama3" not in received:
+            received += client.recv(65536)
+
+    until(lambda: not ask(nexus.url, "/admin/backends").json()["backends"][0]["pending_requests"], within_s=1.5)
+
+
 def test_the_load_time_is_measured_and_shown(nexus):
     raw_stream(nexus, chat())
 

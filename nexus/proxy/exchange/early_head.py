@@ -117,12 +117,18 @@ class EarlyHead:
             )
         )
         self.has_begun = True
+        # The pieces are chunks from now on, which shows whether a client that has sent FIN still reads.
+        self._client.begin_stream(_go_on, _go_on, is_chunked=self.is_chunked)
         record.answered(200, None)
         failover.plane.early_heads += 1
 
     def _write(self, data: bytes) -> None:
         self.bytes_out += len(data)
         self._client.write_now(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
+
+
+def _go_on() -> None:
+    """Comments are not written while the client takes nothing; there is nothing else to pause."""
 
 
 def _comment(attempt: "Attempt") -> bytes:
