@@ -274,6 +274,9 @@ def test_a_client_that_leaves_between_two_comments_is_noticed_at_once(start_nexu
             received += client.recv(65536)
 
     until(lambda: not ask(nexus.url, "/admin/backends").json()["backends"][0]["pending_requests"], within_s=1.5)
+    (row,) = nexus.wait_for_log("exchange_finished")
+    assert row["ending"] == "client_left"
+    assert row["bytes_out"] == len(b": loading llama3:latest on slow, 0 s so far\n\n")
 
 
 def test_the_load_time_is_measured_and_shown(nexus):

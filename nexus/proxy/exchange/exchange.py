@@ -246,6 +246,8 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _broken_off(self) -> None:
         """Note why the client did not receive its whole answer, unless a reason is noted already."""
+        if (early := self._early) is not None and self.relay is None:
+            self.record.bytes_out = early.bytes_out
         if self.record.code is None:
             if self.is_shut_down:
                 ending = Ending.SHUT_DOWN
