@@ -313,15 +313,32 @@ FLEET = Row(
         Panel(
             "Slots in use",
             "percentunit",
-            "The used share of each backend's slots; at 100 %, requests wait.",
+            "The used share of what each backend gets before requests wait in the queue of Nexus, at 100 %.",
             (
                 Query(
                     f"sum by (backend) (nexus_pending_requests{{{BACKEND}}})"
-                    f" / sum by (backend) (nexus_backend_max_in_flight{{{BACKEND}}})",
+                    f" / sum by (backend) (nexus_backend_effective_limit{{{BACKEND}}})",
                     "{{backend}}",
                 ),
             ),
             maximum=1,
+        ),
+        Panel(
+            "Capacity",
+            "short",
+            "How many requests each backend works on at once, and how that is known: configured, reported by the"
+            " server, learned, or usual for its kind.",
+            (Query(f"max by (backend, source) (nexus_backend_capacity{{{BACKEND}}})", "{{backend}} {{source}}"),),
+        ),
+        Panel(
+            "Models loaded, swaps postponed",
+            "short",
+            "Loads of a model into memory per second that requests have caused, and how often requests began to wait"
+            " because loading their model would have evicted one in use.",
+            (
+                total("nexus_model_loads_total", BACKEND, "loaded"),
+                total("nexus_model_swaps_postponed_total", BACKEND, "postponed"),
+            ),
         ),
         Panel(
             "Failed attempts",
