@@ -320,7 +320,7 @@ def test_the_command_shows_the_queue_as_the_page_does(simulate, start_nexus, com
 
     assert told["queue"]["depth"] == 3
     assert without_figures(shown) == without_figures(block("text"))
-    assert re.search(r"queue: at their limit: gpu-1; place 2 at normal priority, a wait of about \S+ s", explained)
+    assert re.search(r"queue: waits for gpu-1; place 2 at normal priority, a wait of about \S+ s", explained)
 
 
 def without_figures(text):

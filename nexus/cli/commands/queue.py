@@ -27,13 +27,15 @@ def command(target: Target, *, as_json: bool) -> None:
     if as_json:
         print_json({"queue": queue})
         return
-    for paragraph in _paragraphs(queue):
+    for paragraph in paragraphs(queue):
         click.echo(paragraph)
 
 
-def _paragraphs(queue: Mapping[str, Any]) -> Iterator[str]:
+def paragraphs(queue: Mapping[str, Any]) -> Iterator[str]:
+    """Return what ``/admin/queue`` says, for people."""
     is_off = "" if queue["enabled"] else "; the queue is switched off"
-    yield f"{queue['depth']} requests wait, at most {queue['max_size']} may{is_off}"
+    waiting = "1 request waits" if queue["depth"] == 1 else f"{queue['depth']} requests wait"
+    yield f"{waiting}, at most {queue['max_size']} may{is_off}"
     if queue["depth"]:
         counts = ", ".join(f"{count} {priority}" for priority, count in queue["priorities"].items() if count)
         yield f"by priority: {counts}; the oldest has waited for {queue['oldest_wait_s']:.1f} s"

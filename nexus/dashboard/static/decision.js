@@ -137,7 +137,7 @@ function ranking(choices) {
   const items = choices.map((choice) => {
     const parts = choice.parts.map((p) => `${p.name} ${p.value ?? NONE} gives ${number(p.adds)}`).join(", ");
     const factors = choice.factors.map(({ stage, factor }) => ` × ${factor} (${stage})`).join("");
-    const notes = [choice.is_avoided && "only as a last resort", choice.is_full && "at its limit"].filter(Boolean).join(", ");
+    const notes = [choice.is_avoided && "only as a last resort", choice.is_full && "cannot take it now"].filter(Boolean).join(", ");
     return make(
       "li",
       {},

@@ -173,7 +173,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     is_avoided: bool
     """Whether it comes after all backends that no stage avoids."""
     is_full: bool
-    """Whether it was at its limit."""
+    """Whether it could not take the request at once: it was at its limit, or a stage had it wait."""
     parts: tuple["PartReport", ...]
     """The parts of the score: three with ``smart``, one with every other strategy."""
     factors: tuple["Factor", ...]
@@ -228,7 +228,7 @@ class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided, or would be."""
 
     decision: Literal["route", "queue", "reject"]
-    """``queue``: all backends that could answer are at their limit, and the request waits for one of them."""
+    """``queue``: no backend that could answer can take it at once, and the request waits for one of them."""
     backend: str | None = None
     """The chosen backend; null unless it is ``route``."""
     model: str | None = None
@@ -240,7 +240,7 @@ class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     """Why this backend was chosen."""
     full: tuple[str, ...] = ()
-    """The backends that could answer but are at their limit."""
+    """The backends that could answer but cannot take it at once, because of a limit or a stage."""
     wait: WaitReport | None = None
     """How long it would wait; null unless it is ``queue`` and the running proxy was asked."""
     code: str | None = None

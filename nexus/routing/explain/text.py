@@ -89,7 +89,7 @@ def _stage(stage: StageReport) -> Iterator[str]:
 def _choice(choice: Choice, *, tells_share: bool) -> str:
     parts = " + ".join(f"{part.name} {part.adds:g}" for part in choice.parts)
     factors = "".join(f" * {factor.factor:.3g} ({factor.stage})" for factor in choice.factors)
-    state = "  at its limit" if choice.is_full else "  only as a last resort" if choice.is_avoided else ""
+    state = "  cannot take it now" if choice.is_full else "  only as a last resort" if choice.is_avoided else ""
     share = f"  share {choice.share:g}" if tells_share else ""
     score = f"score {choice.score:.2f} = {f'({parts}){factors}' if factors else parts}"
     return f"  {choice.rank}. {choice.backend} as {choice.model}  {score}{share}{state}"
@@ -98,11 +98,11 @@ def _choice(choice: Choice, *, tells_share: bool) -> str:
 def _decision(decision: DecisionReport) -> str:
     match decision.decision:
         case "route":
-            full = f"; at their limit: {', '.join(decision.full)}" if decision.full else ""
+            full = f"; could not take it: {', '.join(decision.full)}" if decision.full else ""
             return f"route: {decision.backend} as {decision.model} ({decision.route_reason}, {decision.reason}){full}"
         case "queue":
             wait = "" if decision.wait is None else f"; {_wait(decision.wait)}"
-            return f"queue: at their limit: {', '.join(decision.full)}{wait}"
+            return f"queue: waits for {' or '.join(decision.full)}{wait}"
         case "reject":
             return f"reject: {decision.status} {decision.code}: {decision.message}"
 

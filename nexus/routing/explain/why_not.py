@@ -71,9 +71,9 @@ class _LastSearch:
             return self._not_reached()
         rank, ranked = found.ranks[name]
         if name in found.full and found.full[name].stage != Schedule.name:
-            return f"the request waited for it: {found.full[name].reason} ('{found.full[name].stage}')"
+            return f"it could not take the request at once: {found.full[name].reason} ('{found.full[name].stage}')"
         if name in found.full and found.full[name].reason != AT_ITS_LIMIT.reason:
-            return f"the request waited for it: {found.full[name].reason}"
+            return f"it could not take the request at once: {found.full[name].reason}"
         if name in found.full:
             return f"it is at its limit: {ranked.in_flight} of {backend.max_in_flight} slots are in use"
         if ranked.is_avoided:

@@ -89,8 +89,8 @@ def test_a_rejection_says_what_would_help(router):
 def test_waiting_names_the_backends_at_their_limit(router):
     text = text_of(router(), make_backend("gpu-1", max_in_flight=0))
 
-    assert "queue: at their limit: gpu-1" in text
-    assert "at its limit" in text
+    assert "queue: waits for gpu-1" in text
+    assert "  cannot take it now" in text
 
 
 def test_hints_and_fallbacks_are_told(router):

@@ -137,7 +137,7 @@ def test_a_backend_that_a_stage_could_not_hold_for(router, stage):
 
     why = sentences(router(money), make_backend("gpu-1", priority=0), make_backend("gpu-2"))
 
-    assert why["gpu-1"] == "the request waited for it: the till is shut ('money')"
+    assert why["gpu-1"] == "it could not take the request at once: the till is shut ('money')"
 
 
 def test_an_avoided_backend(router):
