@@ -215,12 +215,12 @@ class BackendConfig(Section, frozen=True):
     """How capable it is, 1 to 5."""
     max_in_flight: Positive | None = None
     """Concurrent requests to it; further ones wait. Unset: as many as a server of its kind accepts, which is 512 for
-    Ollama and 1024 for all others; but beyond the number that it reports to work on at once, they wait in the queue of
-    Nexus as long as that is not full."""
+    Ollama and 1024 for all others; but if it reports how many it works on at once, requests beyond that, and some
+    ahead, wait in the queue of Nexus as long as that is not full."""
     max_loaded_models: Positive | None = None
     """How many models it keeps in memory at once, such as Ollama's ``OLLAMA_MAX_LOADED_MODELS``. A request for one more
-    waits while those in memory are in use, so that models are not loaded by turns. Unset: as the server reports, else
-    as evictions show."""
+    waits while those in memory are in use, so that models do not evict each other again and again. Unset: as the
+    server reports, or else as evictions show."""
     retry_unsafe: bool | None = None
     """Whether a request that it may have begun to process may be sent to another backend after a failure; unset: yes
     for local kinds, no for paid ones. After a refusal (401, 402, 403, 429, 501, 503 with ``Retry-After``), nothing was
