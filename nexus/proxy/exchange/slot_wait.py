@@ -81,7 +81,7 @@ def longest_wait_s(asked: str) -> float | None:
         seconds = float(asked)
     except ValueError:
         return None
-    return seconds if isfinite(seconds) and seconds >= 0 else None
+    return abs(seconds) if isfinite(seconds) and seconds >= 0 and "_" not in asked else None
 
 
 def _claim(failover: "Failover", saturated: Saturated) -> Claim:

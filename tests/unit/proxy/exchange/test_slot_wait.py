@@ -18,10 +18,16 @@ from tests.support.rig import turns
 
 @pytest.mark.parametrize(
     ("asked", "seconds"),
-    [("5", 5.0), (" 0.5 ", 0.5), ("0", 0.0), ("", None), ("-1", None), ("nan", None), ("inf", None), ("soon", None)],
+    [
+        *[("5", 5.0), (" 0.5 ", 0.5), ("0", 0.0), ("-0", 0.0)],
+        *[("", None), ("-1", None), ("nan", None), ("inf", None), ("soon", None), ("1_0", None)],
+    ],
 )
 def test_the_longest_wait_is_a_number_of_seconds(asked, seconds):
-    assert longest_wait_s(asked) == seconds
+    found = longest_wait_s(asked)
+
+    assert found == seconds
+    assert "-" not in str(found)
 
 
 @pytest.fixture
