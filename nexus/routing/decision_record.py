@@ -82,6 +82,8 @@ class ConsideredModel(msgspec.Struct, gc=False):
     avoided: Sequence[Verdict] = ()
     weights: Sequence[Verdict] = ()
     observed: Sequence[Verdict] = ()
+    skipped: Sequence[str] = ()
+    """The names of stages that failed and were skipped."""
     spent_s: Sequence[float] = ()
     """The duration of each stage that finished; shorter than the stages when one of them ended the request."""
     facts: tuple[Mapping[str, Any], ...] | None = None
@@ -101,7 +103,7 @@ class ConsideredModel(msgspec.Struct, gc=False):
         """Share the lists of *intent*, so that the verdicts are kept even if a stage fails."""
         self.excluded, self.avoided = intent.excluded, intent.avoided
         self.weights, self.observed = intent.weights, intent.observed
-        self.spent_s = intent.spent_s
+        self.skipped, self.spent_s = intent.skipped, intent.spent_s
 
 
 class Round(msgspec.Struct, gc=False):

@@ -60,6 +60,8 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     weights: list[Verdict] = []
     observed: list[Verdict] = []
     """The verdicts of stages that only observe."""
+    skipped: list[str] = []
+    """The names of stages that have failed and were skipped; written by the pipeline."""
     spent_s: list[float] = []
     """How long each stage took, in order; written by the pipeline."""
 
@@ -162,6 +164,7 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
             policies=self.policies,
             received_unix_s=self.received_unix_s,
             observed=_NOT_FOR_STAGES,
+            skipped=_NOT_FOR_STAGES,
             spent_s=_NOT_FOR_STAGES,
         )
 

@@ -54,6 +54,7 @@ class Pipeline:
                 stage.failed("reconcile", exc)
                 if health.rejects:
                     raise StageFailed(stage.place.plugin, stage.place.name) from exc
+                intent.skipped.append(stage.place.name)
                 after = clock()
                 took_s = after - before
             else:

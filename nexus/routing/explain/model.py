@@ -127,6 +127,8 @@ class StageReport(msgspec.Struct, frozen=True, kw_only=True):
     """Its priority."""
     observes: bool
     """Whether it only observes (``[routing] observe``)."""
+    was_skipped: bool
+    """Whether it failed and was skipped; the log says why."""
     microseconds: float | None
     """How long it took; null when it did not finish, or did not run."""
     excluded: tuple["Remark", ...]

@@ -82,7 +82,8 @@ def _stage(stage: StageReport) -> Iterator[str]:
     facts = [f"{name}: {_json(value)}" for name, value in (stage.facts or {}).items()]
     took = "did not come to its end" if stage.microseconds is None else f"{stage.microseconds:g} us"
     observes = ", observes only" if stage.observes else ""
-    yield f"  {stage.priority:>4} {stage.stage} ({took}{observes}){'' if said else '  no objection'}"
+    silent = "  failed and was skipped, see the log" if stage.was_skipped else "  no objection"
+    yield f"  {stage.priority:>4} {stage.stage} ({took}{observes}){'' if said else silent}"
     yield from (f"         {line}" for line in (*said, *facts))
 
 

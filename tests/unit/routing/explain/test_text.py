@@ -60,6 +60,15 @@ def test_it_reads_from_the_request_to_the_decision_and_why_not_the_others(router
     ]
 
 
+def test_a_stage_that_failed_did_not_agree(router, stage):
+    def fail(_):
+        raise ValueError("broken")
+
+    text = text_of(router(stage(fail, name="broken", priority=200, on_error="skip")), make_backend("gpu-1"))
+
+    assert re.search(r"^ +200 broken \(.*\)  failed and was skipped, see the log$", text, re.MULTILINE)
+
+
 def test_shares_are_told_where_they_differ(router):
     text = text_of(router(), make_backend("gpu-1", priority=0, share=2.5), make_backend("gpu-2"))
 
