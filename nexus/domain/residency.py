@@ -6,6 +6,7 @@ together is one, too: the server reports or the operator sets how many do, or on
 
 from collections.abc import Iterable
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -95,6 +96,11 @@ class ModelMemory:
         self._in_memory = frozenset()
         self._apart.clear()
 
+    @property
+    def knows_pairs(self) -> bool:
+        """Whether any two models are known not to fit together."""
+        return bool(self._apart)
+
     def are_apart(self, model: str, other: str) -> bool:
         """Whether one of the two was seen to leave the memory when the other came."""
         return frozenset((model, other)) in self._apart
@@ -174,8 +180,8 @@ def presence(backend: "Backend", model: str, now: float) -> Presence:
             is_readable = not told.loaded or not backend.models.keys().isdisjoint(told.loaded)
             return Presence.ABSENT if is_readable else Presence.UNKNOWN
         has_left = load.memory.loaded_at > told.at and _has_left(backend, told.loaded, told.at, now)
-        return Presence.ABSENT if has_left else Presence.IN_MEMORY
-    if _has_left(backend, frozenset({model}), shown_at, now):
+        return Presence.ABSENT if has_left or gave_way(backend, model, now) else Presence.IN_MEMORY
+    if _has_left(backend, frozenset({model}), shown_at, now) or gave_way(backend, model, now):
         return Presence.ABSENT
     return Presence.IN_MEMORY if shown_at and now - shown_at < KEPT_S else Presence.UNKNOWN
 
@@ -190,6 +196,45 @@ def _has_left(backend: "Backend", before: frozenset[str], since: float, now: flo
         if name not in before and (figures.flowing or max(since, now - KEPT_S) < figures.progressed_at):
             came += 1
     return came >= limit
+
+
+def gave_way(backend: "Backend", model: str, now: float) -> bool:
+    """Whether one that does not fit beside *model* has answered since *model* was last shown to be in memory.
+
+    Only while the server reports what is in memory, which would show that both do fit; the report itself is no case.
+    """
+    memory, told, figures = backend.load.memory, backend.load.told, backend.load.models.get(model)
+    if not memory.knows_pairs or max_loaded(backend) is not None:
+        return False
+    if told is None or told.loaded is None or now >= told.due_at + REPORT_GOOD_S:
+        return False
+    shown_at = 0.0 if figures is None else figures.progressed_at
+    if told.at >= shown_at:
+        if model not in told.loaded:
+            return False
+        shown_at = told.at
+    # A stream that began before and still flows shows that both are in memory.
+    return any(
+        max(shown_at, 0.0 if other.flowing else now - KEPT_S) < other.progressed_at and memory.are_apart(name, model)
+        for name, other in backend.load.models.items()
+    )
+
+
+def next_in_place_of(backend: "Backend", model: str, now: float) -> tuple[str, float] | None:
+    """Return a model whose requests wait at *backend* until *model*, which is in memory, has left for it.
+
+    They were sent while that one was in memory. The second value is since when the oldest of them waits, in monotonic
+    seconds. None: there is no such model.
+    """
+    memory, is_alone = backend.load.memory, max_loaded(backend) == 1
+    if not memory.knows_pairs and not is_alone:
+        return None
+    for name, figures in backend.load.models.items():
+        oldest = [since for pace in (figures.first_token, figures.whole) for since in islice(pace.waiting.values(), 1)]
+        is_apart = name != model and (is_alone or memory.are_apart(name, model))
+        if oldest and is_apart and presence(backend, name, now) is Presence.ABSENT:
+            return name, min(oldest)
+    return None
 
 
 def residents(backend: "Backend", now: float) -> list[str]:

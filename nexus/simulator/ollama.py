@@ -32,13 +32,16 @@ async def tags(call: Call) -> Answer:
 
 
 async def ps(call: Call) -> Answer:
+    memory = call.engine.memory
+    # Ollama enters a model before it waits for the load.
+    there = {*memory.loaded, memory.loading}
     return json_answer(
         {
             "models": [
                 _tag(call, model)
                 | {"expires_at": CREATED_RFC3339, "size_vram": MODEL_BYTES, "context_length": model.context_length}
                 for model in call.settings.catalogue
-                if model.name in call.engine.memory.loaded
+                if model.name in there
             ]
         }
     )

@@ -13,10 +13,14 @@ LOAD_S = 8.0
 DURATION_S = 1200.0
 
 
-def two_models_in_turns(*, holds_back, reports=True):
+def served(world):
+    return sum(request.ended is not None for request in world.asked)
+
+
+def two_models_in_turns(*, holds_back, pause_s=0.2, **fields):
     """Let four clients ask again after each answer, two for each of two models."""
-    world = SwappingWorld(load_s=LOAD_S, holds_back=holds_back, reports=reports)
-    world.on_end = lambda request: world.at(world.now + 0.2, lambda: world.ask(request.model, request.service_s))
+    world = SwappingWorld(load_s=LOAD_S, holds_back=holds_back, **fields)
+    world.on_end = lambda request: world.at(world.now + pause_s, lambda: world.ask(request.model, request.service_s))
     for client, (model, service_s) in enumerate((("a", 1.0), ("b", 1.3), ("a", 1.7), ("b", 0.9))):
         world.at(1000.0 + client / 10, lambda model=model, service_s=service_s: world.ask(model, service_s))
     world.run(1000.0 + DURATION_S)
@@ -28,11 +32,20 @@ def test_two_models_on_a_server_that_fits_one_are_swapped_five_times_less_than_i
     in_turn = two_models_in_turns(holds_back=False, reports=reports)
     batched = two_models_in_turns(holds_back=True, reports=reports)
 
-    def served(world):
-        return sum(request.ended is not None for request in world.asked)
-
     assert in_turn.loads / served(in_turn) >= 5 * batched.loads / served(batched)
     assert served(batched) >= 2 * served(in_turn)
+
+
+@pytest.mark.parametrize("every_s", [0.5, 1.0, 2.0, 3.0, 5.0])
+@pytest.mark.parametrize("pause_s", [0.01, 0.2])
+def test_that_they_do_not_fit_together_is_found_out_without_a_setting(pause_s, every_s):
+    in_turn = two_models_in_turns(holds_back=False, pause_s=pause_s)
+    batched = two_models_in_turns(holds_back=True, pause_s=pause_s, reports_every_s=every_s, max_loaded_models=None)
+
+    # Each turn lasts until the bound; until the first report that shows a swap, nothing is held back.
+    assert batched.loads <= DURATION_S / bound_s(LOAD_S) + 3
+    assert in_turn.loads / served(in_turn) >= 5 * batched.loads / served(batched)
+    assert served(batched) >= 5 * served(in_turn)
 
 
 @pytest.mark.parametrize("reports", [True, False])

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable, Iterator
 from itertools import count
+from random import Random
 
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.residency import end_load
@@ -32,21 +33,34 @@ class SwappingWorld:
     use, and is then loaded.
     """
 
-    def __init__(self, *, load_s: float, holds_back: bool, reports: bool = True, fails: Iterator[bool] | None = None):
+    def __init__(
+        self,
+        *,
+        load_s: float,
+        holds_back: bool,
+        reports: bool = True,
+        reports_every_s: float = 0.0,
+        max_loaded_models: int | None = 1,
+        fails: Iterator[bool] | None = None,
+    ):
         """:param holds_back: whether the stage decides; without it, requests are served in the order of their arrival.
+        :param reports_every_s: how often the server is asked for a report; 0: before each decision.
+        :param max_loaded_models: what Nexus is told of the room; None: it is left to find out.
         :param fails: for each load, whether it fails, so that its requests end in errors.
         """
         self.now = 1000.0
         self.load_s = load_s
         self.reports = reports
+        self.reports_every_s = reports_every_s
         self.holds_back = holds_back
         self.stage = Residency(lambda: self.now)
-        self.backend = make_backend("mac", kind="ollama", models=("a", "b", "c"), max_loaded_models=1)
+        self.backend = make_backend("mac", kind="ollama", models=("a", "b", "c"), max_loaded_models=max_loaded_models)
         self._intents = {model: make_intent(backends=[self.backend], model=model) for model in self.backend.models}
         self.loads = 0
         self.asked: list[Asked] = []
         self.waiting: list[Asked] = []
         self.on_end: Callable[[Asked], None] = lambda _: None
+        self._chance = Random(1)
         self._fails = fails or iter(())
         self._resident: str | None = None
         self._loading: str | None = None
@@ -54,6 +68,8 @@ class SwappingWorld:
         self._busy = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
+        if reports and reports_every_s:
+            self.at(self.now, self._report_again)
 
     def at(self, when: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._numbers), do))
@@ -82,9 +98,8 @@ class SwappingWorld:
 
     def _try(self, request: Asked) -> bool:
         backend, figures = self.backend, self.backend.load.model(request.model)
-        if self.reports:
-            loaded = frozenset() if self._resident is None else frozenset({self._resident})
-            backend.load.tell(EngineReport(at=self.now, due_at=self.now + 2, loaded=loaded))
+        if self.reports and not self.reports_every_s:
+            self._report()
         backend.load.acquire()
         figures.in_flight += 1
         if self.holds_back:
@@ -101,6 +116,7 @@ class SwappingWorld:
             request.hold = held
         self.waiting.remove(request)
         request.sent = self.now
+        figures.first_token.waiting[request] = self.now
         self._pending.append(request)
         self._serve()
         return True
@@ -109,7 +125,19 @@ class SwappingWorld:
         if request in self.waiting and self.now >= request.retry_at:
             self._try_all()
 
+    def _report_again(self) -> None:
+        self._report()
+        # Nexus shortens each interval at random, too.
+        self.at(self.now + self.reports_every_s * self._chance.uniform(0.9, 1.0), self._report_again)
+
     # the server
+
+    def _report(self) -> None:
+        # A model is listed as soon as its load begins.
+        there = self._resident or self._loading
+        loaded = frozenset() if there is None else frozenset({there})
+        due_at = self.now + (self.reports_every_s or 2)
+        self.backend.load.tell(EngineReport(at=self.now, due_at=due_at, loaded=loaded))
 
     def _serve(self) -> None:
         for request in tuple(self._pending):
@@ -140,6 +168,7 @@ class SwappingWorld:
     def _begin(self, request: Asked) -> None:
         self._busy += 1
         request.begun = self.now
+        self.backend.load.model(request.model).first_token.waiting.pop(request)
         load = self.backend.load.memory.under_way.get(request.model)
         if load is not None:
             end_load(self.backend, load, self.now)
@@ -158,6 +187,7 @@ class SwappingWorld:
         self.backend.load.release()
         figures.in_flight -= 1
         figures.used_at = self.now
+        figures.first_token.waiting.pop(request, None)
         if is_good:
             figures.progressed_at = self.now
         if request.hold is not None:

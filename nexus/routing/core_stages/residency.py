@@ -6,7 +6,16 @@ from typing import Any, Final
 
 from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.domain.residency import USUAL_LOAD_S, Load, Presence, crowding, max_loaded, presence
+from nexus.domain.residency import (
+    USUAL_LOAD_S,
+    Load,
+    Presence,
+    crowding,
+    gave_way,
+    max_loaded,
+    next_in_place_of,
+    presence,
+)
 from nexus.domain.silence import Offer
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.routing.intent import RoutingIntent
@@ -94,7 +103,9 @@ class Residency(Reconciler):
             models = backend.load.models
             # The one with the fewest requests can leave first.
             first = min(crowd, key=lambda name: models[name].in_flight if name in models else 0, default=None)
-            load = memory.begin(model, now, first, is_certain=where is not Presence.UNKNOWN)
+            # A pair may have been learned wrongly, so that nothing has to be loaded.
+            is_certain = where is not Presence.UNKNOWN and not gave_way(backend, model, now)
+            load = memory.begin(model, now, first, is_certain=is_certain)
         memory.wanted.pop(model, None)
         return Residence(backend, model, load, now)
 
@@ -187,7 +198,9 @@ def _refusal(backend: Backend, model: str, where: Presence, now: float) -> Refus
         return None
     if where is Presence.IN_MEMORY:
         leaves_for = next((load for load in memory.under_way.values() if load.waits_for == model), None)
-        return None if leaves_for is None else _until_loaded(backend, model, leaves_for, now)
+        if leaves_for is not None:
+            return _until_loaded(backend, model, leaves_for, now)
+        return _until_swapped(backend, model, now)
     if where is Presence.LOADING or model in memory.under_way:
         return None
     # Where it is not known whether the model is in memory, all the room may be taken by others that are in use.
@@ -208,6 +221,24 @@ def _refusal(backend: Backend, model: str, where: Presence, now: float) -> Refus
         is_preference=True,
         action="Wait, or raise max_loaded_models if there is room for both",
         retry_in_s=_retry_in_s(left_s, is_in_gap=not any(models[name].in_flight for name in crowd)),
+    )
+
+
+def _until_swapped(backend: Backend, model: str, now: float) -> Refusal | None:
+    """Return the refusal while requests wait at the backend until *model* has left for theirs; None otherwise."""
+    found = next_in_place_of(backend, model, now)
+    if found is None:
+        return None
+    other, since = found
+    left_s = since + bound_s(expected_load_s(backend, other, [])[0]) - now
+    if left_s <= MIN_RETRY_S:
+        return None
+    return Refusal(
+        f"Requests for {other} wait there, which does not fit beside {model}",
+        is_saturation=True,
+        is_preference=True,
+        action="Wait until these are served, or raise max_loaded_models if there is room for both",
+        retry_in_s=_retry_in_s(left_s),
     )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nexus.domain.engine_report import EngineReport
-from nexus.domain.residency import Presence, crowding, end_load, max_loaded, presence, residents
+from nexus.domain.residency import Presence, crowding, end_load, max_loaded, next_in_place_of, presence, residents
 from nexus.testing.builders import make_backend
 
 
@@ -175,6 +175,81 @@ class TestRoom:
 
         assert presence(subject, "a", 121.0) is Presence.ABSENT
         assert residents(subject, 121.0) == ["b", "c"]
+
+
+class TestGivingWay:
+    """Models a and b, of which a was seen to leave at 105 when b came."""
+
+    @pytest.fixture
+    def subject(self):
+        subject = backend()
+        subject.load.tell(report(100.0, "a"))
+        answered(subject, "a", 104.0)
+        subject.load.tell(report(105.0, "b"))
+        return subject
+
+    def test_a_model_has_left_once_one_that_does_not_fit_beside_it_has_answered(self, subject):
+        answered(subject, "a", 108.0)
+        before = presence(subject, "a", 109.0)
+        answered(subject, "b", 110.0)
+
+        assert before is Presence.IN_MEMORY
+        assert [presence(subject, model, 111.0) for model in ("a", "b")] == [Presence.ABSENT, Presence.IN_MEMORY]
+
+    def test_the_answer_shows_more_than_the_report_before_it(self, subject):
+        subject.load.tell(report(110.0, "a"))
+        before = presence(subject, "a", 111.0)
+        answered(subject, "b", 112.0)
+
+        assert (before, presence(subject, "a", 113.0)) == (Presence.IN_MEMORY, Presence.ABSENT)
+
+    def test_a_stream_that_began_before_and_still_flows_shows_no_swap(self, subject):
+        answered(subject, "b", 107.0)
+        subject.load.model("b").flowing = 1
+        answered(subject, "a", 108.0)
+
+        assert presence(subject, "a", 109.0) is Presence.IN_MEMORY
+
+    def test_both_are_in_memory_once_they_are_reported_together(self, subject):
+        answered(subject, "b", 108.0)
+        subject.load.tell(report(109.0, "a", "b"))
+        answered(subject, "b", 110.0)
+
+        assert [presence(subject, model, 111.0) for model in ("a", "b")] == [Presence.IN_MEMORY] * 2
+        assert not subject.load.memory.are_apart("a", "b")
+
+    def test_without_reports_that_could_show_both_together_it_is_not_taken_for_granted(self, subject):
+        answered(subject, "a", 108.0)
+        answered(subject, "b", 110.0)
+        late = presence(subject, "a", 111.0 + 30.0)
+        subject.load.miss_report("it fails")
+
+        assert late is presence(subject, "a", 111.0) is Presence.IN_MEMORY
+
+    def test_a_known_number_of_models_counts_more_than_what_was_seen(self, subject):
+        subject.load.tell(report(107.0, "b", max_loaded=2))
+        answered(subject, "a", 108.0)
+        answered(subject, "b", 110.0)
+
+        assert presence(subject, "a", 111.0) is Presence.IN_MEMORY
+
+    def test_requests_that_were_sent_before_their_model_left_wait_for_the_other_to_leave(self, subject):
+        figures = subject.load.model("a")
+        before = next_in_place_of(subject, "b", 106.0)
+        figures.whole.waiting[object()] = 104.5
+        figures.first_token.waiting[object()] = 104.2
+
+        assert before is None
+        assert next_in_place_of(subject, "b", 106.0) == ("a", 104.2)
+        assert next_in_place_of(subject, "c", 106.0) is None
+
+    @pytest.mark.parametrize(("limit", "found"), [(1, ("a", 104.5)), (2, None), (None, None)])
+    def test_on_a_server_for_one_model_they_wait_for_any_other(self, limit, found):
+        subject = backend(max_loaded_models=limit)
+        subject.load.tell(report(105.0, "b"))
+        subject.load.model("a").whole.waiting[object()] = 104.5
+
+        assert next_in_place_of(subject, "b", 106.0) == found
 
 
 class TestLoadTime:

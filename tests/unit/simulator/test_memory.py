@@ -45,6 +45,19 @@ async def test_where_there_is_no_room_the_idle_model_is_evicted(simulate, connec
     assert await in_memory(wire) == ["a:latest"]
 
 
+async def test_ollama_lists_a_model_while_it_loads_and_the_evicted_one_no_more(simulate, connect):
+    simulator = await simulate(kind="ollama", models=("a", "b"), load_s=0.3, max_loaded=1)
+    first, second = await connect(simulator), await connect(simulator)
+    await ask(first, "a")
+
+    swap = asyncio.ensure_future(ask(first, "b"))
+    await asyncio.sleep(0.1)
+
+    assert await in_memory(second) == ["b:latest"]
+    assert not swap.done()
+    await swap
+
+
 async def test_a_model_in_use_is_not_evicted(simulate, connect):
     simulator = await simulate(kind="ollama", models=("a", "b"), load_s=0.01, max_loaded=1, ttft_s=0.2)
     first, second = await connect(simulator), await connect(simulator)

@@ -35,6 +35,14 @@ def mac(name="mac", *, loaded=None, models=("llama3", "qwen3"), in_flight=0, **f
     return backend
 
 
+def swapped(clock):
+    """Return a backend with llama3 in memory, for which it has evicted qwen3."""
+    backend = mac(loaded=("qwen3",))
+    backend.load.model("qwen3").used_at = clock.now - 1.0
+    backend.load.tell(EngineReport(at=clock.now - 0.5, due_at=clock.now + 1.5, loaded=frozenset({"llama3"})))
+    return backend
+
+
 def factors(stage, *backends, model="llama3"):
     intent = make_intent(backends=backends, model=model)
     stage.reconcile(intent)
@@ -179,6 +187,43 @@ class TestSwaps:
         backend.load.tell(EngineReport(at=clock.now, due_at=clock.now + 2, loaded=frozenset()))
 
         assert isinstance(reserve(stage, backend, "qwen3"), Residence)
+
+    def test_no_request_is_sent_for_a_model_that_has_to_leave_for_requests_that_wait_there(self, stage, clock):
+        backend = swapped(clock)
+        backend.load.model("qwen3").first_token.waiting[object()] = clock.now - 4.0
+
+        refusal = reserve(stage, backend)
+
+        assert refusal.reason == "Requests for qwen3 wait there, which does not fit beside llama3"
+        assert refusal.is_saturation
+        assert refusal.is_preference
+        assert 0 < refusal.retry_in_s <= 5
+
+    def test_requests_that_wait_there_for_too_long_hold_back_no_more(self, stage, clock):
+        backend = swapped(clock)
+        backend.load.model("qwen3").first_token.waiting[object()] = clock.now - MIN_BOUND_S
+
+        assert isinstance(reserve(stage, backend), Residence)
+
+    def test_they_hold_back_nothing_once_both_models_are_seen_together(self, stage, clock):
+        backend = swapped(clock)
+        backend.load.model("qwen3").first_token.waiting[object()] = clock.now - 4.0
+        backend.load.tell(EngineReport(at=clock.now, due_at=clock.now + 2, loaded=frozenset({"llama3", "qwen3"})))
+
+        assert isinstance(reserve(stage, backend), Residence)
+
+    def test_what_only_seems_to_have_left_is_no_measured_load(self, stage, clock):
+        backend = swapped(clock)
+        figures, other = backend.load.model("llama3"), backend.load.model("qwen3")
+        other.used_at, other.progressed_at = clock.now - 10.0, clock.now
+
+        hold = reserve(stage, backend)
+        load = backend.load.memory.under_way["llama3"]
+        end_load(backend, load, clock.now + 0.2)
+        hold.settle(make_attempt("mac"))
+
+        assert figures.load_s == 0.0
+        assert backend.load.memory.loads_total == 0
 
     def test_a_request_that_cannot_wait_any_longer_is_sent(self, stage):
         backend = mac(loaded=("qwen3",), max_loaded_models=1)
