@@ -32,6 +32,8 @@ connect_seconds = 0.5
 enabled = false
 interval_seconds = 3600
 timeout_seconds = 1
+# These reads have connections of their own, which the books would find open.
+load_interval_seconds = 0
 [discovery]
 enabled = false
 [routing]

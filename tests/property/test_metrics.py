@@ -14,6 +14,7 @@ from nexus.admin.metrics.page import MetricsPage
 from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
 from nexus.domain.routes import PageRequest
+from nexus.fleet.loads.counts import ReadCounts
 from nexus.fleet.probing.counts import ProbeCounts
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.label_values import sanitized
@@ -39,7 +40,7 @@ def test_an_identifier_is_left_as_it_is(name):
 
 def page(metrics, fleet, accept="", *, sanitizes_labels=False):
     """The page, read back: the value of each sample, by name and labels."""
-    sources = metrics.families, FleetMetrics(lambda: fleet, ProbeCounts()).families
+    sources = metrics.families, FleetMetrics(lambda: fleet, ProbeCounts(), ReadCounts()).families
     respond = MetricsPage(sources, sanitizes_labels=sanitizes_labels)
     text = asyncio.run(respond(PageRequest(method="GET", path="/metrics", accept=accept))).body.decode()
     parse = openmetrics_of if accept else metrics_of

@@ -3,6 +3,7 @@
 import heapq
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any
@@ -165,8 +166,8 @@ class SimulatedFleet:
             job = engine.waiting.popleft()
             engine.busy += 1
             begins = self.now + engine.prompt_s(job)
-            self.at(begins, lambda job=job: self._begin(name, job))
-            self.at(begins + engine.answer_s(job), lambda job=job: self._end(name, job))
+            self.at(begins, partial(self._begin, name, job))
+            self.at(begins + engine.answer_s(job), partial(self._end, name, job))
 
     def _begin(self, name: str, job: Job) -> None:
         job.first_token_at = self.now

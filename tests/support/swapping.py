@@ -8,7 +8,7 @@ from random import Random
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.residency import end_load
 from nexus.routing.core_stages.residency import Residency
-from nexus.routing.stage.api import Refusal
+from nexus.routing.stage.api import Hold, Refusal
 from nexus.testing.builders import make_attempt, make_backend, make_intent
 
 
@@ -22,7 +22,7 @@ class Asked:
         self.sent: float | None = None
         self.begun: float | None = None
         self.ended: float | None = None
-        self.hold = None
+        self.hold: Hold | None = None
         self.retry_at = 0.0
 
 

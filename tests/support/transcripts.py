@@ -42,7 +42,8 @@ def read(name: str) -> Transcript:
     request, sent, response = path.read_bytes().split(b"\n", 2)
     head, _, body = response.partition(b"\r\n\r\n")
     status, *fields = head.decode("latin-1").split("\r\n")
-    headers: CIMultiDict[str] = CIMultiDict(field.split(": ", 1) for field in fields)
+    split = (field.partition(": ") for field in fields)
+    headers: CIMultiDict[str] = CIMultiDict((name, value) for name, _, value in split)
     method, target = request.decode().split(" ", 1)
     return Transcript(name, method, target, sent, FetchResponse(int(status.split(" ")[1]), headers, body))
 
@@ -93,7 +94,7 @@ class RecordedServer:
 
     def __init__(self, folder: str, *instead: str) -> None:
         """:param instead: names of transcripts that replace those of the same path."""
-        self._of_path = {}
+        self._of_path: dict[str, Transcript] = {}
         for transcript in all_in(folder):
             # Others were recorded on a busy or loading server.
             if transcript.method == "GET" and not transcript.name.endswith(("-busy", "-loading")):

@@ -42,6 +42,8 @@ max_event_bytes = 1_048_576
 [health_check]
 enabled = {probed}
 interval_seconds = 3600
+# These reads have connections of their own, which are counted with the others.
+load_interval_seconds = 0
 [discovery]
 enabled = false
 [routing]
