@@ -89,9 +89,7 @@ class Router:
         """Resolve a request that names no model; None when it has to name one."""
         made_by = self.resolve(kept.model, snapshot) if kept is not None and kept.model else None
         if endpoint.model == "none":
-            if kept is None:
-                return names.resolve_endpoint(endpoint, snapshot)
-            return names.resolve_kept(kept, made_by, snapshot)
+            return names.resolve_kept(kept, made_by, snapshot) if kept else names.resolve_endpoint(endpoint, snapshot)
         if made_by is not None:
             return made_by
         name = None if endpoint.model == "own" else self.default_model
@@ -188,14 +186,18 @@ class Routing:
         self.record.rounds.append(searched)
         return decision
 
+    def give_back(self, reserved: Reserved) -> None:
+        """Let the backend of *reserved*, the last reservation, be tried again: no attempt was made."""
+        if (chosen := self.record.last_chosen) is not None:
+            self._tried.get(chosen.resolution.requested, set()).discard(reserved.backend.name)
+
     def note_too_long(self, reserved: Reserved, limit: int | None) -> None:
         """Consider only backends with a longer context from now on.
 
         :param limit: the context in tokens that the backend's refusal names; None when it names none.
         """
         facts = reserved.backend.models.get(reserved.model)
-        known = facts.context_length if facts is not None else None
-        wanted = self.request.requirements.refused_by(limit, known)
+        wanted = self.request.requirements.refused_by(limit, None if facts is None else facts.context_length)
         self.request = msgspec.structs.replace(self.request, requirements=wanted)
 
     def has_healthy(self, snapshot: FleetSnapshot) -> bool:
@@ -361,7 +363,7 @@ class Routing:
         if full:
             backends, reasons = tuple(ranked.backend for ranked in full), tuple(intent.excluded)
             return Saturated(backends, resolution.model, tuple(waits_for), reasons, is_preference, retry_in_s)
-        return rejections.no_backend_left(resolution, intent, has_tried=resolution.requested in self._tried)
+        return rejections.no_backend_left(resolution, intent, has_tried=bool(self._tried.get(resolution.requested)))
 
     def _reserved(
         self,
@@ -374,7 +376,7 @@ class Routing:
     ) -> Reserved:
         resolution = considered.resolution
         is_fallback = resolution.requested != self.request.requirements.model
-        is_failover = is_fallback or bool(self._tried)
+        is_failover = is_fallback or any(self._tried.values())
         self._tried.setdefault(resolution.requested, set()).add(ranked.backend.name)
         return Reserved(
             backend=ranked.backend,

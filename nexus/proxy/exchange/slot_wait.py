@@ -65,11 +65,16 @@ async def _wait(failover: "Failover", saturated: Saturated) -> Reserved:
         backend = found.backend
         return Given(found, backend.name, has_room=backend.load.in_flight < backend.max_in_flight)
 
+    def give_back(reserved: Reserved) -> None:
+        failover.give_back(reserved)
+        # It was given in the moment in which the wait ended, so the request may still be sent there.
+        failover.routing.give_back(reserved)
+
     return await failover.plane.queue.wait(
         _claim(failover, saturated),
         unmet,
         reserve_now,
-        give_back=failover.give_back,
+        give_back=give_back,
         left_s=failover.deadline - monotonic(),
         own_limit_s=longest_wait_s(failover.request.head.hints.get("x-nexus-queue-timeout", "")),
     )

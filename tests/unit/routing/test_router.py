@@ -514,3 +514,16 @@ def test_the_record_of_a_decision_keeps_no_hashes_of_the_prompt(router, routing,
 
     assert seen == [(1, 2)]
     assert search.record.request.requirements.prompt_blocks == ()
+
+
+def test_a_backend_whose_reservation_was_given_back_is_tried_again(router, routing, settle):
+    fleet = make_fleet(make_backend())
+    search = routing(router())
+
+    first = search.next(fleet)
+    settle(first)
+    search.give_back(first)
+    again = search.next(fleet)
+
+    assert isinstance(again, Reserved)
+    assert again.route_reason == "capability-match"
