@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 
@@ -15,6 +15,9 @@ from nexus.simulator.handler import Handler
 from nexus.simulator.listener import Listener
 from nexus.simulator.recording import Record, Recorder
 from nexus.simulator.settings import Settings, SimulatedModel
+
+TURNS_TO_ACCEPT: Final = 3
+"""Turns of the loop after which a connection that was just accepted is known, and is closed with the others."""
 
 
 class Simulator:
@@ -93,6 +96,8 @@ class Simulator:
         if self._listener is not None:
             self._listener.release()
             self._listener = None
+        for _ in range(TURNS_TO_ACCEPT):
+            await asyncio.sleep(0)
         await asyncio.gather(*(connection.abandon() for connection in tuple(self._connections)))
 
     async def __aenter__(self) -> Self:
