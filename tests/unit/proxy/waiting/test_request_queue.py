@@ -23,7 +23,7 @@ class Slots:
         self.free = free
         self.asked = []
 
-    def wait(self, *backends, name="somebody", client="one", rank=1, left_s=60.0, picky=False, **claim):
+    def wait(self, *backends, name="first", client="one", rank=1, left_s=60.0, picky=False, **claim):
         """Wait in a task of one's own.
 
         :param picky: whether it can use no slot, for a reason that concerns no other request.
@@ -117,8 +117,8 @@ async def test_a_slot_that_the_first_cannot_use_goes_to_the_next(line, slots):
     picky.cancel()
 
 
-@pytest.mark.parametrize("error", [RequestError("no_healthy_backend", "nobody is left"), ZeroDivisionError()])
-async def test_a_search_that_fails_ends_its_own_waiting_and_nobody_elses(line, slots, error):
+@pytest.mark.parametrize("error", [RequestError("no_healthy_backend", "no backend is left"), ZeroDivisionError()])
+async def test_a_search_that_fails_ends_its_own_waiting_and_no_other(line, slots, error):
     def fail():
         raise error
 
@@ -151,7 +151,7 @@ async def test_a_newcomer_finds_no_room_in_a_full_line():
     waiting.cancel()
 
 
-async def test_a_line_without_room_takes_nobody():
+async def test_a_line_without_room_takes_no_request():
     line = RequestQueue(max_size=0, max_wait_s=30.0)
 
     with pytest.raises(RequestError, match=r"queue\.max_size"):
@@ -327,7 +327,7 @@ async def test_requests_that_are_alike_do_not_all_try(line, slots):
     line.slot_freed("gpu")
     line.fleet_changed()
 
-    assert slots.asked == ["somebody", "other"] * 2
+    assert slots.asked == ["first", "other"] * 2
     for task in (*alike, other):
         task.cancel()
 
