@@ -8,6 +8,7 @@ Carries requests
 ``wire``            the protocols of OpenAI, Anthropic and Ollama: bodies, streams, errors; no I/O
 ``routing``         which backend gets a request, and why: aliases, stages, ranking; no I/O
 ``dialing``         opens connections to backends: DNS, TLS, proxies, credentials
+``workers``         how the processes of one proxy talk
 Knows the backends
 ``fleet``           discovery, probes, health, models and membership of the backends
 ``store``           what survives a restart: memory or SQLite

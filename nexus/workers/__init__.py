@@ -1,0 +1,7 @@
+"""How the processes of one proxy talk: the parent and its workers, over a Unix socket between each two.
+
+============  ==================================================================
+``channel``   one connection between two processes: messages, and questions with answers
+``frames``    the bytes of a message, and how they are cut out of a stream
+============  ==================================================================
+"""
