@@ -12,16 +12,17 @@ from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Result
 from nexus.domain.request import PROMPT_BLOCK_BYTES, Endpoint, Requirements, TokenUsage
 from nexus.domain.routes import AdminReply, AdminRoute
 from nexus.error_codes import UpstreamFault
-from nexus.errors import ConfigError, StoreError
+from nexus.errors import ConfigError, LimitReached, StoreError, StoreOutcomeUnknown
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.hookspecs import hookimpl
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.stage.api import Hold, Priority, Reconciler, Refusal
-from nexus.store.store import Add, Delete, Put, Store
+from nexus.store.store import Add, AddIfAtMost, Delete, Put, Store
 
 __all__ = [
     "PROMPT_BLOCK_BYTES",
     "Add",
+    "AddIfAtMost",
     "AdminReply",
     "AdminRoute",
     "AttemptOutcome",
@@ -39,6 +40,7 @@ __all__ = [
     "FactsLookup",
     "FleetSnapshot",
     "Hold",
+    "LimitReached",
     "LoadLookup",
     "Measure",
     "ModelFacts",
@@ -60,6 +62,7 @@ __all__ = [
     "Store",
     "StoreConfig",
     "StoreError",
+    "StoreOutcomeUnknown",
     "TokenUsage",
     "UpstreamFault",
     "Verdict",

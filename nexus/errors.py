@@ -1,6 +1,7 @@
 """The exceptions that Nexus raises on purpose."""
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, Final
 
@@ -36,6 +37,22 @@ class StartError(NexusError):
 
 class StoreError(NexusError):
     """A store operation failed and changed nothing; the text names the store and the reason."""
+
+
+class StoreOutcomeUnknown(StoreError):
+    """A store was asked for a change and did not answer in time: the change happened as a whole, or not at all."""
+
+
+class LimitReached(NexusError):
+    """An addition would exceed its limit, so its batch changed nothing.
+
+    :param total: the number at *key*, including earlier changes of the batch.
+    """
+
+    def __init__(self, key: str, total: Decimal) -> None:
+        super().__init__(f"'{key}' is {total:f}; the addition would exceed its limit")
+        self.key = key
+        self.total = total
 
 
 class StageFailed(NexusError):

@@ -107,7 +107,7 @@ class Bookkeeper:
             totals = await self._store.apply([Add(f"daily_quota/{day}/{name}", new[day, name]) for day, name in keys])
             counts.saved = {key: int(total or 0) for key, total in zip(keys, totals, strict=True)}
         except StoreError:
-            counts.unsaved += new  # the store has not changed; add them next time
+            counts.unsaved += new  # add them next time; of an unknown outcome, counting twice is the safe side
             raise
         finally:
             counts.in_transit -= new

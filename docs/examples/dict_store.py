@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from decimal import Context, Decimal, Inexact, InvalidOperation
 
-from nexus.api import Add, Delete, Put, Store, StoreConfig, StoreError, hookimpl
+from nexus.api import Add, AddIfAtMost, Delete, LimitReached, Put, Store, StoreConfig, StoreError, hookimpl
 
 MAX_ITEMS = 1000
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
+Change = Put | Delete | Add | AddIfAtMost
 
 
 class DictStore(Store):
@@ -30,7 +31,7 @@ class DictStore(Store):
         found = [(k, v) for k, v in sorted(self._opened().items()) if k.startswith(prefix) and k > after]
         return tuple(found[: max(0, min(limit, MAX_ITEMS))])
 
-    async def apply(self, changes: Sequence[Put | Delete | Add]) -> tuple[Decimal | None, ...]:
+    async def apply(self, changes: Sequence[Change]) -> tuple[Decimal | None, ...]:
         if len(changes) > MAX_ITEMS:
             raise ValueError(f"{len(changes)} changes in one batch; the limit is {MAX_ITEMS}")
         entries = dict(self._opened())
@@ -45,18 +46,23 @@ class DictStore(Store):
         return self._entries
 
 
-def change_one(entries: dict[str, bytes], change: Put | Delete | Add) -> Decimal | None:
+def change_one(entries: dict[str, bytes], change: Change) -> Decimal | None:
     """Change *entries*, and return the new total of a number."""
     match change:
         case Put(key, value):
             entries[key] = value
         case Delete(key):
             entries.pop(key, None)
-        case Add(key, amount):
+        case Add(key, amount) | AddIfAtMost(key, amount):
             try:
-                total = EXACT.add(EXACT.create_decimal(entries.get(key, b"0").decode()), Decimal(amount))
+                before = EXACT.create_decimal(entries.get(key, b"0").decode())
+                total = EXACT.add(before, Decimal(amount))
             except (ArithmeticError, UnicodeDecodeError) as exc:
                 raise ValueError(f"cannot add {amount} to '{key}'") from exc
+            if not total.is_finite():
+                raise ValueError(f"cannot add {amount} to '{key}'")
+            if isinstance(change, AddIfAtMost) and total > change.limit:
+                raise LimitReached(key, before)
             entries[key] = f"{total:f}".encode()
             return total
     return None

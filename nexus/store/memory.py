@@ -8,6 +8,7 @@ from nexus.errors import StoreError
 from nexus.store.store import (
     MAX_BATCH,
     Add,
+    AddIfAtMost,
     Change,
     Delete,
     Put,
@@ -67,7 +68,7 @@ def _write(entries: dict[str, bytes], written: dict[str, bytes | None], change: 
             written[key] = value
         case Delete(key):
             written[key] = None
-        case Add(key):
+        case Add(key) | AddIfAtMost(key):
             total = total_of(written[key] if key in written else entries.get(key), change)
             written[key] = number_text(total)
             return total

@@ -16,6 +16,7 @@ from nexus.store.permission import ANOTHER_FILE, examine
 from nexus.store.store import (
     MAX_BATCH,
     Add,
+    AddIfAtMost,
     Change,
     Delete,
     Put,
@@ -247,7 +248,7 @@ def _write(connection: sqlite3.Connection, change: Change) -> Total:
             _put(connection, key, value)
         case Delete(key):
             connection.execute("DELETE FROM entries WHERE key = ?", (key,))
-        case Add(key):
+        case Add(key) | AddIfAtMost(key):
             total = total_of(_get(connection, key), change)
             _put(connection, key, number_text(total))
             return total

@@ -1,5 +1,6 @@
 """The interface of all stores, and its guarantees."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
@@ -7,13 +8,15 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from nexus.errors import LimitReached
+
 MAX_KEY_BYTES: Final = 1024
 MAX_VALUE_BYTES: Final = 64 * 1024
 MAX_BATCH: Final = 1000
 """Changes in one batch, and entries in one page of a scan."""
 
 Total = Decimal | None
-"""The result of one change of a batch: the new total of an :class:`Add`, None for any other."""
+"""The result of one change of a batch: the new total of an :class:`Add` or :class:`AddIfAtMost`, None for any other."""
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -45,11 +48,31 @@ class Add(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         check_key(self.key)
-        if not Decimal(self.amount).is_finite():
-            raise ValueError(f"cannot add {self.amount} to '{self.key}'; give a finite number")
+        _check_finite(self.key, self.amount)
 
 
-Change = Put | Delete | Add
+class AddIfAtMost(msgspec.Struct, frozen=True):
+    """Add *amount* to the number at *key*, which starts at 0, if the total is then at most *limit*.
+
+    Otherwise the whole batch changes nothing and :class:`nexus.errors.LimitReached` is raised.
+    """
+
+    key: str
+    amount: Decimal | int
+    limit: Decimal | int
+
+    def __post_init__(self) -> None:
+        check_key(self.key)
+        _check_finite(self.key, self.amount)
+        _check_finite(self.key, self.limit)
+
+
+def _check_finite(key: str, number: Decimal | int) -> None:
+    if not Decimal(number).is_finite():
+        raise ValueError(f"cannot add to '{key}' with {number}; give finite numbers")
+
+
+Change = Put | Delete | Add | AddIfAtMost
 
 
 class Store(ABC):
@@ -62,8 +85,11 @@ class Store(ABC):
       Concurrent additions to one number are never lost, from whatever task, process or replica.
     - *Durability* when the call returns: in ``memory`` until :meth:`close`; in ``sqlite`` even if the process is killed
       (a power cut may undo the last changes, each of them as a whole).
-    - *Failures*: a :class:`nexus.errors.StoreError` means that the store failed, and that nothing has changed.
-      A caller that is cancelled does not know whether its change happened, but it happened whole or not at all.
+    - *Failures*: a :class:`nexus.errors.StoreError` means that the store failed, and that nothing has changed. The one
+      exception is its subclass :class:`nexus.errors.StoreOutcomeUnknown`, which a store on another machine raises for a
+      change whose answer did not come in time. Like a caller that is cancelled, its caller does not know whether the
+      change happened; but it happened whole or not at all, and it is decided before the next call of this process
+      succeeds: what that call reads is final.
     - *Bounds*: an overloaded store refuses at once with a StoreError, and never blocks the event loop.
 
     A ValueError is the caller's fault: an empty or too long key, an addition to a value that is no number.
@@ -102,7 +128,10 @@ class Store(ABC):
 
     @abstractmethod
     async def apply(self, changes: Sequence[Change]) -> tuple[Total, ...]:
-        """Make all *changes* in order, or none; return the total of each."""
+        """Make all *changes* in order, or none; return the total of each.
+
+        :raises nexus.errors.LimitReached: an :class:`AddIfAtMost` would exceed its limit; nothing has changed.
+        """
 
     async def put(self, key: str, value: bytes) -> None:
         await self.apply((Put(key, value),))
@@ -113,6 +142,15 @@ class Store(ABC):
     async def add(self, key: str, amount: Decimal | int) -> Decimal:
         """Add *amount* to the number at *key* and return the new total."""
         (total,) = await self.apply((Add(key, amount),))
+        assert total is not None  # noqa: S101 - an addition always has a total
+        return total
+
+    async def add_if_at_most(self, key: str, amount: Decimal | int, limit: Decimal | int) -> Decimal:
+        """Add *amount* to the number at *key* and return the new total, if that is at most *limit*.
+
+        :raises nexus.errors.LimitReached: it would be more; nothing has changed.
+        """
+        (total,) = await self.apply((AddIfAtMost(key, amount, limit),))
         assert total is not None  # noqa: S101 - an addition always has a total
         return total
 
@@ -137,18 +175,36 @@ def page_size(limit: int) -> int:
     return max(0, min(limit, MAX_BATCH))
 
 
-def total_of(value: bytes | None, change: Add) -> Decimal:
-    """Return the exact total of the stored *value* and the amount of *change*."""
+def total_of(value: bytes | None, change: Add | AddIfAtMost) -> Decimal:
+    """Return the exact total of the stored *value* and the amount of *change*.
+
+    :raises ValueError: *value* is no number, or the total has more than 60 digits.
+    :raises LimitReached: the total exceeds the limit of *change*.
+    """
+    text = b"0" if value is None else value
     try:
-        return _EXACT.add(_EXACT.create_decimal((value or b"0").decode()), Decimal(change.amount))
-    except (DecimalException, UnicodeDecodeError) as exc:
-        raise ValueError(f"cannot add {change.amount} to '{change.key}': not a number, or too long") from exc
+        if _NUMBER.fullmatch(text) is None:
+            raise cannot_add(change)
+        before = _EXACT.create_decimal(text.decode())
+        total = _EXACT.add(before, Decimal(change.amount))
+    except DecimalException as exc:
+        raise cannot_add(change) from exc
+    if isinstance(change, AddIfAtMost) and total > change.limit:
+        raise LimitReached(change.key, before)
+    return total
+
+
+def cannot_add(change: Add | AddIfAtMost) -> ValueError:
+    """Return the error of an addition to what is no number, or with a total that would be rounded."""
+    return ValueError(f"cannot add {change.amount} to '{change.key}': not a number, or too long")
 
 
 def number_text(total: Decimal) -> bytes:
     """Return *total* as every store keeps it: plain decimal text."""
     return f"{total:f}".encode()
 
+
+_NUMBER: Final = re.compile(rb"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 # A sum of money must not be rounded silently, so an inexact result is an error.
 _EXACT: Final = Context(prec=60, Emax=60, Emin=-60, traps=[Inexact, InvalidOperation, Overflow])

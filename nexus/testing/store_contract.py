@@ -11,8 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from nexus.errors import StoreError
-from nexus.store.store import MAX_BATCH, MAX_KEY_BYTES, MAX_VALUE_BYTES, Add, Change, Delete, Put, Store
+from nexus.errors import LimitReached, StoreError
+from nexus.store.store import (
+    MAX_BATCH,
+    MAX_KEY_BYTES,
+    MAX_VALUE_BYTES,
+    Add,
+    AddIfAtMost,
+    Change,
+    Delete,
+    Put,
+    Store,
+)
 
 
 @pytest.mark.asyncio
@@ -96,12 +106,62 @@ class StoreContract(ABC):
                 await store.add("cost", Decimal("1e-40"))
             assert await store.add("cost", 0) == Decimal("1e40")
 
-    async def test_nothing_is_added_to_what_is_no_number(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("text", [b"gpu", b"", b"NaN", b"-Infinity", b"1e", b"\xff"])
+    async def test_nothing_is_added_to_what_is_no_number(self, tmp_path: Path, text: bytes) -> None:
         async with self.opened(tmp_path) as store:
-            await store.put("name", b"gpu")
+            await store.put("name", text)
 
             with pytest.raises(ValueError, match="name"):
                 await store.add("name", 1)
+            with pytest.raises(ValueError, match="name"):
+                await store.add_if_at_most("name", 1, 10)
+
+    async def test_a_number_that_was_put_is_added_to(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.apply([Put("n", b"+1.50"), Put("m", b"2e3"), Put("o", b"-.5")])
+
+            assert await store.apply([Add("n", 1), Add("m", 1), Add("o", 1)]) == (
+                Decimal("2.5"),
+                Decimal(2001),
+                Decimal("0.5"),
+            )
+
+    async def test_a_limit_is_reached_exactly_and_never_exceeded(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            assert await store.add_if_at_most("n", Decimal("0.7"), 1) == Decimal("0.7")
+            with pytest.raises(LimitReached) as refused:
+                await store.add_if_at_most("n", Decimal("0.300000000001"), 1)
+            assert await store.add_if_at_most("n", Decimal("0.3"), 1) == 1
+
+            assert (refused.value.key, refused.value.total) == ("n", Decimal("0.7"))
+            assert await store.get("n") == b"1.0"
+
+    async def test_a_limit_below_the_total_refuses_even_less(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.add("n", 5)
+
+            with pytest.raises(LimitReached):
+                await store.add_if_at_most("n", -1, 3)
+            assert await store.add_if_at_most("n", -2, 3) == 3
+
+    async def test_a_batch_whose_limit_is_reached_changes_nothing(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            await store.apply([Put("a", b"old"), Add("n", 1)])
+
+            with pytest.raises(LimitReached) as refused:
+                await store.apply([Put("a", b"new"), Delete("n"), Add("n", 2), AddIfAtMost("n", 2, 3), Put("b", b"1")])
+
+            assert refused.value.total == 2
+            assert await store.scan("") == (("a", b"old"), ("n", b"1"))
+
+    async def test_of_many_at_once_as_many_get_in_as_the_limit_allows(self, tmp_path: Path) -> None:
+        async with self.opened(tmp_path) as store:
+            calls = (store.add_if_at_most("n", 1, 50) for _ in range(200))
+            results = await asyncio.gather(*calls, return_exceptions=True)
+
+            admitted = [result for result in results if isinstance(result, Decimal)]
+            assert sorted(admitted) == list(range(1, 51))
+            assert sum(isinstance(result, LimitReached) for result in results) == 150
 
     async def test_no_addition_is_lost(self, tmp_path: Path) -> None:
         amounts = [Decimal(n) / 10 for n in range(1, 101)]

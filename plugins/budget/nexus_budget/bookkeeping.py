@@ -139,7 +139,7 @@ class Bookkeeping:
                 return
             allowance, ceiling = terms.allowance_usd, terms.ceiling_usd
             # What to draw depends on whether the last entry was made.
-            await self._ledger.resolve(book, ceiling)
+            await self._ledger.resolve(book)
             if not book.is_read:
                 await self._ledger.read(book)
             draw = next_draw(book, allowance, ceiling, others_want=self._others_want)

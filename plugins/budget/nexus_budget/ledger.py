@@ -10,12 +10,14 @@ from typing import Final
 
 import msgspec
 
-from nexus.api import Add, Delete, Put, Store
+from nexus.api import Add, AddIfAtMost, Delete, LimitReached, Put, Store
 from nexus_budget.book import Book, Draft
 from nexus_budget.money import ZERO
 
 PREFIX: Final = "budget"
 PROCESSES: Final = f"{PREFIX}/process/"
+MAX_DRAWS: Final = 3
+"""Attempts to draw what is left, while other processes draw from it too."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -29,7 +31,10 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Ledger:
-    """The budget in the store. Every method may raise :class:`nexus.api.StoreError`; then nothing has changed."""
+    """The budget in the store.
+
+    Every method may raise :class:`nexus.api.StoreError`; :meth:`resolve` then finds out whether its entry was made.
+    """
 
     def __init__(self, store: Store, process_id: str) -> None:
         self._store = store
@@ -43,18 +48,28 @@ class Ledger:
         book.is_read = True
 
     async def enter(self, book: Book, drawn: Decimal, ceiling: Decimal | None) -> None:
-        """Enter all spending, and draw *drawn* or give it back.
+        """Enter all spending, and draw *drawn* or give it back; less is drawn if *ceiling* would be exceeded.
 
-        Several processes may draw at once; one that then finds too much drawn gives back the excess of its own.
+        Several processes may draw at once: the store itself keeps what they draw together within *ceiling*.
         """
-        await self.resolve(book, ceiling)
+        await self.resolve(book)
         # The entry that was just resolved may already have given back the excess.
         drawn = max(drawn, -book.excess_usd)
-        await self._make(book, book.write(drawn), ceiling)
-        if drawn > 0 and book.excess_usd:
-            await self._make(book, book.write(-book.excess_usd))
+        for _ in range(MAX_DRAWS):
+            if drawn <= 0 or ceiling is None:
+                break
+            draft = book.write(drawn)
+            try:
+                await self._make(book, draft, ceiling)
+            except LimitReached as reached:
+                book.dropped()
+                book.committed_usd = reached.total
+                drawn = max(ceiling - reached.total - (draft.settled - draft.covered), ZERO)
+            else:
+                return
+        await self._make(book, book.write(drawn if ceiling is None else min(drawn, ZERO)))
 
-    async def resolve(self, book: Book, ceiling: Decimal | None) -> None:
+    async def resolve(self, book: Book) -> None:
         """Find out whether an interrupted entry was made, if there is one."""
         draft = book.draft
         if draft is None:
@@ -66,11 +81,10 @@ class Ledger:
             return
         await self.read(book)
         book.entered(draft)
-        _take_back(book, draft, ceiling)
 
     async def close(self, book: Book) -> None:
         """Enter all spending, and give back everything drawn."""
-        await self.resolve(book, None)
+        await self.resolve(book)
         kept = max(book.drawn_usd - book.settled_usd, ZERO)
         book.set_aside(kept - book.excess_usd)
         await self._make(book, book.write(-kept, is_last=True))
@@ -86,43 +100,37 @@ class Ledger:
 
         How much of it was spent is unknown, so all of it counts. A process that was only suspended takes it back.
         """
-        drawn, counted, spent = entry.drawn_usd, _counted(month, process_id), _number("spent", month)
-        total, *_ = await self._store.apply(
-            (Add(counted, drawn), Add(spent, drawn), Delete(f"{PROCESSES}{month}/{process_id}"))
-        )
-        if total == drawn:
-            return True
-        await self._store.apply((Add(counted, -drawn), Add(spent, -drawn)))
-        return False
+        drawn, record = entry.drawn_usd, f"{PROCESSES}{month}/{process_id}"
+        first = AddIfAtMost(_counted(month, process_id), drawn, limit=drawn)
+        try:
+            await self._store.apply((first, Add(_number("spent", month), drawn), Delete(record)))
+        except LimitReached:
+            await self._store.apply((Delete(record),))
+            return False
+        return True
 
     async def _make(self, book: Book, draft: Draft, ceiling: Decimal | None = None) -> None:
         month = book.month
         left = Entry(draft.order, book.drawn_usd - draft.covered + draft.drawn, draft.wanted)
         record = f"{PROCESSES}{month}/{self._id}"
-        # If this is cancelled, the draft stays and is resolved later.
+        committed_key, change = _number("committed", month), draft.settled - draft.covered + draft.drawn
+        # If this is cancelled or its outcome is unknown, the draft stays and is resolved later.
         spent, committed, counted, _ = await self._store.apply(
             (
                 Add(_number("spent", month), draft.settled),
-                Add(_number("committed", month), draft.settled - draft.covered + draft.drawn),
+                Add(committed_key, change) if ceiling is None else AddIfAtMost(committed_key, change, ceiling),
                 Add(_counted(month, self._id), 0),
                 Delete(record) if draft.is_last else Put(record, msgspec.json.encode(left)),
             )
         )
         book.entered(draft)
         book.spent_usd, book.committed_usd, book.is_read = spent or ZERO, committed or ZERO, True
-        _take_back(book, draft, ceiling)
         if counted:
             # Other processes counted this one as dead and booked what it had drawn: take that back.
             spent, _ = await self._store.apply(
                 (Add(_number("spent", month), -counted), Add(_counted(month, self._id), -counted))
             )
             book.spent_usd = spent or ZERO
-
-
-def _take_back(book: Book, draft: Draft, ceiling: Decimal | None) -> None:
-    """Set aside what *draft* drew above the ceiling, before any await, so that it cannot be reserved."""
-    if ceiling is not None:
-        book.set_aside(max(min(book.committed_usd - ceiling, draft.drawn), ZERO))
 
 
 def _number(name: str, month: str) -> str:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pytest
 
-from nexus.api import Add, Put, Requirements, Store, StoreError
+from nexus.api import Add, AddIfAtMost, LimitReached, Put, Requirements, Store, StoreError
 from nexus.testing.builders import make_backend
 from nexus_budget.book import Book
 from nexus_budget.bookkeeping import Bookkeeping
@@ -49,7 +49,12 @@ class FakeStore(Store):
 
     async def apply(self, changes):
         await self._pass()
-        totals = tuple(self._change(change) for change in changes)
+        before = dict(self.entries)
+        try:
+            totals = tuple(self._change(change) for change in changes)
+        except LimitReached:
+            self.entries = before
+            raise
         await asyncio.sleep(0)
         return totals
 
@@ -64,8 +69,11 @@ class FakeStore(Store):
         match change:
             case Put(key, value):
                 self.entries[key] = value
-            case Add(key, amount):
-                total = Decimal(self.entries.get(key, b"0").decode()) + amount
+            case Add(key, amount) | AddIfAtMost(key, amount):
+                before = Decimal(self.entries.get(key, b"0").decode())
+                total = before + amount
+                if isinstance(change, AddIfAtMost) and total > change.limit:
+                    raise LimitReached(key, before)
                 self.entries[key] = f"{total:f}".encode()
                 return total
             case _:

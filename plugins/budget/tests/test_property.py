@@ -54,21 +54,12 @@ class World:
         self.spent = Decimal(0)
         self.lost = Decimal(0)
         """What killed processes had promised, and may have spent."""
-        self.drawn_in_vain = Decimal(0)
-        """What killed processes had drawn without knowing it; it counts as spent, even above the limit."""
 
     async def step(self, what, index, number):
         await getattr(self, what)(self.processes[index], number)
         assert self.spent <= LIMIT
-        assert self.store.number("committed") - self.withheld <= LIMIT
+        assert self.store.number("committed") <= LIMIT
         assert self.spent + self.lost <= self.store.number("committed")
-
-    @property
-    def withheld(self):
-        """What is drawn and cannot be reserved: it is too much, or its process does not know of it."""
-        books = [process.book for process in self.processes]
-        unknown = sum(max(book.draft.drawn, Decimal(0)) for book in books if book.draft is not None)
-        return unknown + sum(book.excess_usd for book in books) + self.drawn_in_vain
 
     async def reserve(self, process, number):
         reserved = process.budget.account.reserve("one", Decimal(number) / 10, NOON, TERMS)
@@ -97,8 +88,6 @@ class World:
 
     async def kill(self, process, number):
         self.lost += sum(reservation.amount_usd for reservation in process.open)
-        book = process.book
-        self.drawn_in_vain += book.excess_usd + (max(book.draft.drawn, Decimal(0)) if book.draft else Decimal(0))
         self.processes[self.processes.index(process)] = Process(self.store)
 
     async def reclaim(self, process, number):
@@ -155,7 +144,7 @@ def test_no_more_is_spent_than_there_is_and_nothing_is_forgotten(new_store, hist
     world = asyncio.run(live())
 
     ledger = world.store.number("spent")
-    assert world.spent <= ledger <= LIMIT + world.drawn_in_vain
+    assert world.spent <= ledger <= LIMIT
     if not any(what == "kill" for what, _, _ in history):
         assert ledger == world.spent == world.store.number("committed")
     assert not any("/process/" in key for key in world.store.entries)
