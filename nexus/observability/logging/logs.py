@@ -35,6 +35,8 @@ LEVELS: Final[Mapping[str, int]] = {
     "error": logging.ERROR,
     "critical": logging.CRITICAL,
 }
+URGENT: Final = frozenset({"warning", "error", "critical"})
+"""Lines of these levels are written soon, not those of :func:`write_line`: each request of a failing fleet has one."""
 STOP_TIMEOUT_S: Final = 2.0
 MAX_FRAMES: Final = 20
 
@@ -204,9 +206,10 @@ class _Sink:
             self.close()
             self._stream, self.writer = stream, LogWriter(writer_to(stream), self._report)
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: Entry, *, may_wait: bool = False) -> None:
+        """:param may_wait: at any level; otherwise, only debug and info lines wait for others to be written with."""
         if self.writer is not None:
-            self.writer.put(self._line(entry))
+            self.writer.put(self._line(entry), is_urgent=not may_wait and entry[1] in URGENT)
         else:
             self._dropped_before += 1
 
@@ -216,7 +219,7 @@ class _Sink:
                 self.writer.put(json_line_of(members, event, head, _redactor))
                 return
         # A lone surrogate, from a header or a model's name, cannot be encoded in UTF-8: `put` escapes it.
-        self.put((*head, {"event": event, **msgspec.to_builtins(members)}))
+        self.put((*head, {"event": event, **msgspec.to_builtins(members)}), may_wait=True)
 
     def _line(self, entry: Entry) -> bytes:
         try:

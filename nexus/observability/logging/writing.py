@@ -14,10 +14,13 @@ MAX_LINES: Final = 10_000
 """The length of the queue; one more line is dropped and counted."""
 MAX_BYTES: Final = 16 * 2**20
 """The size of all queued lines; most have a few hundred bytes, some have more."""
-LINES_AT_ONCE: Final = 64
-"""Lines per write. Joining this many holds the interpreter for a few microseconds."""
-GATHER_S: Final = 0.02
-"""Between two writes: the thread wakes up once for all lines of this interval, not once for each."""
+LINES_AT_ONCE: Final = 128
+"""Lines per write. Joining this many holds the interpreter for ten microseconds."""
+GATHER_S: Final = 0.2
+"""Between two writes: the thread wakes up once for all lines of this interval, not once for each, because each time it
+takes the interpreter from the event loop."""
+URGENT_GATHER_S: Final = 0.02
+"""How long an urgent line waits for further ones, so that a burst of them is written together."""
 RETRY_S: Final = 1.0
 """How often the report of dropped lines is retried while writing fails and no new line arrives."""
 
@@ -56,6 +59,9 @@ class LogWriter:
         self._lock = threading.RLock()
         self._awake = threading.Event()
         self._is_resting = False
+        """Whether the thread waits for any line."""
+        self._is_woken = False
+        """Whether the thread was woken since it last took lines."""
         self._is_stopping = False
         self._is_given_up = False
         self._is_failing = False
@@ -69,17 +75,25 @@ class LogWriter:
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    def put(self, line: bytes) -> None:
-        """Queue *line*, which ends with its only newline, or drop it when the queue is full; never blocks."""
+    def put(self, line: bytes, *, is_urgent: bool = False) -> None:
+        """Queue *line*, which ends with its only newline, or drop it when the queue is full; never blocks.
+
+        The thread writes it at once after a pause, and otherwise within :data:`GATHER_S`, or within
+        :data:`URGENT_GATHER_S` if it *is_urgent*.
+        """
         with self._lock:
-            if len(self._lines) >= MAX_LINES or self._waiting_bytes + len(line) > MAX_BYTES:
+            waiting = len(self._lines)
+            if waiting >= MAX_LINES or self._waiting_bytes + len(line) > MAX_BYTES:
                 self._drop(Loss(time.time_ns(), queue_full=1))
                 return
             self._lines.append(line)
             self._waiting_bytes += len(line)
-            is_first = self._is_resting
-            self._is_resting = False
-        if is_first:
+            has_to_wake = self._is_resting or (
+                not self._is_woken and (is_urgent or waiting > MAX_LINES // 2 or self._waiting_bytes > MAX_BYTES // 2)
+            )
+            if has_to_wake:
+                self._is_resting, self._is_woken = False, True
+        if has_to_wake:
             self._awake.set()
 
     def stop(self, timeout_s: float) -> None:
@@ -107,11 +121,13 @@ class LogWriter:
                 return
             if not lines:
                 self._rest()
-            if not self._is_stopping and (len(lines) < LINES_AT_ONCE or self._is_failing):
-                time.sleep(GATHER_S)
+            elif len(lines) < LINES_AT_ONCE or self._is_failing:
+                self._gather()
 
     def _take(self) -> list[bytes]:
         with self._lock:
+            self._is_woken = False
+            self._awake.clear()
             take = self._lines.popleft
             lines = [take() for _ in range(min(LINES_AT_ONCE, len(self._lines)))]
             self._waiting_bytes = self._waiting_bytes - sum(map(len, lines)) if self._lines else 0
@@ -125,6 +141,11 @@ class LogWriter:
         if not self._lines and not self._is_stopping:
             self._awake.wait(RETRY_S if self._cut or self._unreported is not None else None)
         self._is_resting = False
+
+    def _gather(self) -> None:
+        """Let lines gather, until one is urgent, the queue is half full or the writer stops."""
+        if not self._is_stopping and self._awake.wait(GATHER_S) and not self._is_stopping:
+            time.sleep(URGENT_GATHER_S)
 
     def _has_to_catch_up(self, *, after: Sequence[bytes]) -> bool:
         if not self._cut and self._unreported is None:

@@ -224,6 +224,19 @@ def test_a_line_of_members_equals_a_line_of_fields(written, form, model, monkeyp
     assert "sk-canary" not in members
 
 
+@pytest.mark.parametrize("form", ["json", "pretty"])
+def test_only_warnings_that_are_no_access_lines_are_urgent(written, form, monkeypatch):
+    written(LoggingConfig(format=form))
+    urgent = []
+    monkeypatch.setattr(logs._sink.writer, "put", lambda line, *, is_urgent=False: urgent.append(is_urgent))
+
+    log.info("seen")
+    log.error("seen")
+    logs.write_line("nexus.routing.pipeline", "error", "seen", Facts("llama3"))
+
+    assert urgent == [False, True, False]
+
+
 def test_tests_may_capture_a_line_of_members(entries):
     with capture_logs() as captured:
         logs.write_line("nexus.routing.pipeline", "info", "seen", Facts("llama3"))

@@ -309,3 +309,68 @@ def test_lines_of_several_threads_are_all_there(begun):
 
     assert disk.content == LINE * 4_000
     assert writer._waiting_bytes == 0
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """The thread gathers lines for longer than any test takes."""
+    monkeypatch.setattr(log_writing, "GATHER_S", 60.0)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_line_after_a_pause_is_written_at_once_and_the_next_ones_wait(begun):
+    disk = Disk()
+    writer = begun(disk.write)
+
+    writer.put(LINE)
+    until(lambda: disk.content == LINE)
+    writer.put(LINE)
+    writer.put(LINE)
+    time.sleep(0.05)
+
+    assert (disk.content, disk.tries) == (LINE, 1)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_an_urgent_line_is_written_soon_after_the_lines_before_it(begun):
+    disk = Disk()
+    writer = begun(disk.write)
+    writer.put(LINE)
+    until(lambda: disk.content == LINE)
+
+    writer.put(b"waits\n")
+    writer.put(b"urgent\n", is_urgent=True)
+
+    until(lambda: disk.content == LINE + b"waits\nurgent\n")
+
+
+@pytest.mark.usefixtures("unhurried")
+@pytest.mark.parametrize("limit", [{"MAX_LINES": 100}, {"MAX_BYTES": 100 * len(LINE)}])
+def test_a_queue_that_is_half_full_is_written(begun, monkeypatch, limit):
+    for name, value in limit.items():
+        monkeypatch.setattr(log_writing, name, value)
+    disk = Disk()
+    writer = begun(disk.write)
+    writer.put(LINE)
+    until(lambda: disk.content == LINE)
+
+    for _ in range(60):
+        writer.put(LINE)
+
+    until(lambda: disk.content == LINE * 61)
+    assert writer.dropped == 0
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_gathered_lines_are_written_at_the_stop(begun):
+    disk = Disk()
+    writer = begun(disk.write)
+    writer.put(LINE)
+    until(lambda: disk.content == LINE)
+    writer.put(LINE)
+
+    began = time.monotonic()
+    writer.stop(2.0)
+
+    assert disk.content == LINE * 2
+    assert time.monotonic() - began < 1.0
