@@ -40,6 +40,14 @@ class HourlyMean:
             self._count = self._total = self._good_in_a_row = 0
         return True
 
+    def add_good(self, count: int, total: int, minute: int) -> None:
+        """Record *count* good samples with this sum, in an hour that has no others and so no poor mean."""
+        self._hour.add(total, minute, count)
+        self._good_in_a_row += count
+        if self._recovered_at is not None:
+            self._count += count
+            self._total += total
+
     def poor_mean(self, minute: int, limit: float, config: QualityConfig) -> float | None:
         """Return the mean since the last recovery within the hour if it is above *limit*; None otherwise."""
         hour = self._hour

@@ -2,15 +2,16 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from math import inf
 from time import monotonic
 from typing import Final
 
 import structlog
 
-from nexus.api import AttemptOutcome, ExchangeOutcome, FleetSnapshot
+from nexus.api import AttemptOutcome, Ending, ExchangeOutcome, FleetSnapshot
 from nexus_quality.config import QualityConfig
-from nexus_quality.evidence import first_token_ms, has_failed
-from nexus_quality.overall import Overall
+from nexus_quality.evidence import FIRST_ERROR, first_token_ms, has_failed
+from nexus_quality.overall import MINUTE_S, Overall
 from nexus_quality.track import Figures, Track
 
 log = structlog.get_logger("nexus.quality")
@@ -21,6 +22,12 @@ DAY_S: Final = 86_400.0
 QUIET_S: Final = 60.0
 """Between two log lines about one of them, since one near its limit may cross it often."""
 
+_FINISHED: Final = Ending.FINISHED
+"""Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
+
+Place = tuple[str, str]
+"""A backend's id, and the name of a model there."""
+
 
 class Measurements:
     """Records outcomes; outlives reloads, so the limits come with each call."""
@@ -28,11 +35,17 @@ class Measurements:
     def __init__(self, clock: Callable[[], float] = monotonic, max_tracked: int = MAX_TRACKED) -> None:
         self.clock = clock
         self._max_tracked = max_tracked
-        self.tracks: OrderedDict[tuple[str, str], Track] = OrderedDict()
-        """By backend id and model name, the least recently recorded first."""
+        self.tracks: OrderedDict[Place, Track] = OrderedDict()
+        """The least recently recorded first."""
+        self.suspects: dict[Place, Track] = {}
+        """Those with a bad answer in the last hour; the others have no penalties."""
         self.backends: dict[str, Overall] = {}
         """By backend id, all its models together."""
         self._snapshot = FleetSnapshot()
+        self._cleared_at = 0
+        """In minutes."""
+        self._least_limit_ms = inf
+        """The lowest limit of the time to first token that any configuration had."""
 
     def follow(self, snapshot: FleetSnapshot) -> None:
         """Forget backends that are not in *snapshot*, or have another URL there."""
@@ -46,22 +59,64 @@ class Measurements:
         }
         self._snapshot = snapshot
         if gone:
-            for key in [key for key in self.tracks if key[0] in gone]:
-                del self.tracks[key]
+            for place in [place for place in self.tracks if place[0] in gone]:
+                self._forget(place)
             for backend_id in gone & self.backends.keys():
                 del self.backends[backend_id]
+
+    def apply(self, config: QualityConfig) -> None:
+        """Judge by *config* from now on: what was good under a higher limit may be bad now."""
+        if config.ttft_penalty_threshold_ms < self._least_limit_ms:
+            self._least_limit_ms = config.ttft_penalty_threshold_ms
+            minute = int(self.clock() // MINUTE_S)
+            for place, track in self.tracks.items():
+                track.suspect(minute)
+                self.suspects[place] = track
 
     def record(self, outcome: ExchangeOutcome, config: QualityConfig) -> None:
         """Record every attempt of *outcome*."""
         for attempt in outcome.attempts:
-            self._record(attempt, outcome.received_at + outcome.duration_s, config)
+            # Every request pays for this: nearly all attempts succeed, where nothing has failed lately.
+            if (
+                attempt.ending is not _FINISHED
+                or attempt.fault is not None
+                or (attempt.status or FIRST_ERROR) >= FIRST_ERROR
+                or not self._count(attempt)
+            ):
+                self._record(attempt, outcome.received_at + outcome.duration_s, config)
+
+    def clear(self, now_s: float) -> None:
+        """Clear suspects whose last bad answer is an hour old; done once a minute."""
+        minute = int(now_s // MINUTE_S)
+        if minute != self._cleared_at:
+            self._cleared_at = minute
+            for place in [place for place, track in self.suspects.items() if not track.is_suspect(minute)]:
+                del self.suspects[place]
 
     def recent(self) -> list[Track]:
         """Return the tracks recorded within a day, by backend and model, and forget the others."""
         oldest_s = self.clock() - DAY_S
-        for key in [key for key, track in self.tracks.items() if track.recorded_s < oldest_s]:
-            del self.tracks[key]
+        for place in [place for place, track in self.tracks.items() if track.recorded_s < oldest_s]:
+            self._forget(place)
         return sorted(self.tracks.values(), key=lambda track: (track.backend, track.model))
+
+    def overall(self) -> list[Overall]:
+        """Return the figures of each backend."""
+        for track in self.tracks.values():
+            track.enter_counted()
+        return [*self.backends.values()]
+
+    def _count(self, attempt: AttemptOutcome) -> bool:
+        """Count an attempt that succeeded, and return whether it need not be recorded."""
+        place = attempt.backend_id, attempt.model
+        track = self.tracks.get(place)
+        if track is None:
+            return False
+        waited_ms = first_token_ms(attempt) if attempt.is_stream else None
+        if (waited_ms is not None and waited_ms > self._least_limit_ms) or not track.count(waited_ms, self.clock()):
+            return False
+        self.tracks.move_to_end(place)
+        return True
 
     def _record(self, attempt: AttemptOutcome, unix_s: float, config: QualityConfig) -> None:
         backend = self._snapshot.by_id.get(attempt.backend_id)
@@ -71,28 +126,37 @@ class Measurements:
         failed, waited_ms = has_failed(attempt, backend.kind), first_token_ms(attempt)
         if failed is None and waited_ms is None:
             return
+        self.apply(config)
         now_s = self.clock()
-        overall = self.backends.get(attempt.backend_id)
-        if overall is None:
-            overall = self.backends[attempt.backend_id] = Overall(attempt.backend)
-        overall.record(failed, waited_ms, now_s)
-        track = self._track(attempt)
+        place = attempt.backend_id, attempt.model
+        track = self._track(place, attempt.backend)
         track.record(failed, waited_ms, now_s, unix_s, config)
         is_poor = bool(track.penalties(now_s, config))
         if is_poor is not track.is_logged_poor and now_s - track.logged_s >= QUIET_S:
             track.is_logged_poor, track.logged_s = is_poor, now_s
             _log(track.figures(now_s, config))
+        if track.is_suspect(int(now_s // MINUTE_S)):
+            self.suspects[place] = track
+        else:
+            self.suspects.pop(place, None)
 
-    def _track(self, attempt: AttemptOutcome) -> Track:
-        key = attempt.backend_id, attempt.model
-        track = self.tracks.get(key)
+    def _track(self, place: Place, name: str) -> Track:
+        track = self.tracks.get(place)
         if track is None:
             if len(self.tracks) >= self._max_tracked:
-                self.tracks.popitem(last=False)
-            track = self.tracks[key] = Track(attempt.backend, attempt.model)
+                self._forget(next(iter(self.tracks)))
+            backend_id, model = place
+            overall = self.backends.get(backend_id)
+            if overall is None:
+                overall = self.backends[backend_id] = Overall(name)
+            track = self.tracks[place] = Track(name, model, overall)
         else:
-            self.tracks.move_to_end(key)
+            self.tracks.move_to_end(place)
         return track
+
+    def _forget(self, place: Place) -> None:
+        self.tracks.pop(place).enter_counted()
+        self.suspects.pop(place, None)
 
 
 def _log(figures: Figures) -> None:

@@ -1,10 +1,15 @@
 """The figures of one backend over all its models, for its row in ``/v1/stats``."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from nexus_quality.hourly_mean import HOUR
-from nexus_quality.track import DAY, MINUTE_S, MINUTES_OF_TICK
 from nexus_quality.windows import RollingWindow
+
+MINUTE_S: Final = 60.0
+DAY: Final = 48
+"""In half hours."""
+MINUTES_OF_TICK: Final = 30
 
 
 class Overall:
@@ -19,14 +24,20 @@ class Overall:
         self._day = RollingWindow(DAY)
         self._first_tokens = RollingWindow(HOUR)
 
-    def record(self, failed: bool | None, first_token_ms: int | None, now_s: float) -> None:
+    def record(self, failed: bool | None, first_token_ms: int | None, minute: int) -> None:
         """Record one attempt, see :mod:`nexus_quality.evidence`."""
-        minute = int(now_s // MINUTE_S)
         if first_token_ms is not None:
             self._first_tokens.add(first_token_ms, minute)
         if failed is not None:
             self._hour.add(failed, minute)
             self._day.add(failed, minute // MINUTES_OF_TICK)
+
+    def add_good(self, count: int, begun: int, waited_ms: int, minute: int) -> None:
+        """Record *count* successes, of which *begun* are streams with these times to first token together."""
+        self._hour.add(0, minute, count)
+        self._day.add(0, minute // MINUTES_OF_TICK, count)
+        if begun:
+            self._first_tokens.add(waited_ms, minute, begun)
 
     def facts(self, now_s: float) -> Mapping[str, float | int]:
         """Return the figures that are known."""

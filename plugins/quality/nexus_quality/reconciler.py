@@ -26,13 +26,18 @@ class QualityReconciler(Reconciler):
     def __init__(self, config: QualityConfig, measurements: Measurements) -> None:
         self._config = config
         self._measurements = measurements
+        measurements.apply(config)
 
     def reconcile(self, intent: RoutingIntent) -> None:
-        config, tracks = self._config, self._measurements.tracks
-        self._measurements.follow(intent.snapshot)
-        now_s = self._measurements.clock()
+        config, measurements = self._config, self._measurements
+        measurements.follow(intent.snapshot)
+        suspects = measurements.suspects
+        if not suspects:
+            return
+        now_s = measurements.clock()
+        measurements.clear(now_s)
         for backend, model in intent.offers():
-            track = tracks.get((backend.id, model))
+            track = suspects.get((backend.id, model))
             if track is None or not (penalties := track.penalties(now_s, config)):
                 continue
             # A stage that only observes begins no trial, so one would be due for ever.
@@ -40,7 +45,10 @@ class QualityReconciler(Reconciler):
                 self._apply(penalties, intent, backend)
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
-        track = self._measurements.tracks.get((backend.id, intent.model_on(backend)))
+        suspects = self._measurements.suspects
+        if not suspects:
+            return None
+        track = suspects.get((backend.id, intent.model_on(backend)))
         now_s = self._measurements.clock()
         if track is None or not track.is_due_for_trial(now_s) or not track.penalties(now_s, self._config):
             return None
@@ -58,7 +66,7 @@ class QualityReconciler(Reconciler):
 
     def report(self) -> Mapping[str, Any]:
         now_s = self._measurements.clock()
-        facts = {overall.name: overall.facts(now_s) for overall in self._measurements.backends.values()}
+        facts = {overall.name: overall.facts(now_s) for overall in self._measurements.overall()}
         return {"backends": {name: figures for name, figures in facts.items() if figures}}
 
     def _apply(self, penalties: tuple[Penalty, ...], intent: RoutingIntent, backend: Backend) -> None:

@@ -7,14 +7,11 @@ from typing import Final
 import msgspec
 
 from nexus_quality.config import QualityConfig
-from nexus_quality.hourly_mean import HourlyMean
+from nexus_quality.hourly_mean import HOUR, HourlyMean
+from nexus_quality.overall import DAY, MINUTE_S, MINUTES_OF_TICK, Overall
 from nexus_quality.penalty import Penalty, for_failures, for_slowness
 from nexus_quality.windows import RollingWindow
 
-MINUTE_S: Final = 60.0
-DAY: Final = 48
-"""In half hours."""
-MINUTES_OF_TICK: Final = 30
 EMA_WEIGHT: Final = 0.2
 """The weight of the newest sample."""
 
@@ -43,9 +40,18 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Track:
-    """The outcomes of one model on one backend, in constant memory."""
+    """The outcomes of one model on one backend, in constant memory.
+
+    Nearly all outcomes are good ones of a track without any other in the last hour. These are only counted, and enter
+    the windows together when the minute has passed or a figure is read.
+    """
 
     __slots__ = (
+        "_bad_until_minute",
+        "_counted",
+        "_counted_begun",
+        "_counted_ms",
+        "_counting_until_s",
         "_day",
         "_failures",
         "_first_token",
@@ -53,6 +59,7 @@ class Track:
         "_judged_by",
         "_last_failure_unix_s",
         "_next_trial_s",
+        "_overall",
         "_penalties",
         "_ttft_ema_ms",
         "backend",
@@ -65,7 +72,8 @@ class Track:
         "trials_total",
     )
 
-    def __init__(self, backend: str, model: str) -> None:
+    def __init__(self, backend: str, model: str, overall: Overall | None = None) -> None:
+        """:param overall: the figures of the backend, which count the same outcomes."""
         self.backend = backend
         self.model = model
         self.failures_total = 0
@@ -81,6 +89,7 @@ class Track:
         self._first_token = HourlyMean()
         """Each sample is a time in ms."""
         self._day = RollingWindow(DAY)
+        self._overall = Overall(backend) if overall is None else overall
         self._ttft_ema_ms: float | None = None
         self._last_failure_unix_s = 0.0
         self._next_trial_s = 0.0
@@ -88,6 +97,27 @@ class Track:
         # The minute and the configuration for which these were computed; None: outdated.
         self._judged_at = 0
         self._judged_by: QualityConfig | None = None
+        self._bad_until_minute = 0
+        """When the last sample that was not good leaves the hour."""
+        self._counting_until_s = -inf
+        """Until when good outcomes are only counted: the end of the minute of those below."""
+        self._counted = self._counted_begun = self._counted_ms = 0
+        """The good outcomes that are not in the windows yet; of these, the streams and their times to first token."""
+
+    def count(self, first_token_ms: int | None, now_s: float) -> bool:
+        """Count a success whose time to first token is good, and return whether that was enough.
+
+        If not, it must be recorded.
+        """
+        if now_s >= self._counting_until_s:
+            return False
+        self._counted += 1
+        self.recorded_s = now_s
+        if first_token_ms is not None:
+            self._counted_begun += 1
+            self._counted_ms += first_token_ms
+            self._follow(first_token_ms)
+        return True
 
     def record(
         self, failed: bool | None, first_token_ms: int | None, now_s: float, unix_s: float, config: QualityConfig
@@ -97,12 +127,13 @@ class Track:
         :param now_s: by the monotonic clock.
         :param unix_s: the same instant by the wall clock.
         """
+        self.enter_counted()
         minute = int(now_s // MINUTE_S)
         is_good = True
+        self._overall.record(failed, first_token_ms, minute)
         if first_token_ms is not None:
             is_good = self._first_token.add(first_token_ms, minute, config.ttft_penalty_threshold_ms, config)
-            ema = self._ttft_ema_ms
-            self._ttft_ema_ms = first_token_ms if ema is None else ema + EMA_WEIGHT * (first_token_ms - ema)
+            self._follow(first_token_ms)
         if failed is not None:
             is_good &= self._failures.add(failed, minute, config.error_rate_threshold, config)
             self._day.add(failed, minute // MINUTES_OF_TICK)
@@ -113,6 +144,33 @@ class Track:
         # A good answer makes the next trial due at once, so that a repaired backend is back soon.
         self._next_trial_s = now_s if is_good else now_s + config.trial_interval_seconds
         self._judged_by = None
+        if failed or not is_good:
+            self.suspect(minute)
+        elif not self.is_suspect(minute):
+            self._counting_until_s = (minute + 1) * MINUTE_S
+
+    def suspect(self, minute: int) -> None:
+        """Record each outcome of the next hour by itself, since penalties are possible."""
+        self.enter_counted()
+        self._counting_until_s = -inf
+        self._bad_until_minute = minute + HOUR
+
+    def is_suspect(self, minute: int) -> bool:
+        """Whether there may be penalties, or the end of some is to be logged."""
+        return minute < self._bad_until_minute or self.is_logged_poor
+
+    def enter_counted(self) -> None:
+        """Enter what was only counted into the windows, at the minute in which it was."""
+        if not self._counted:
+            return
+        minute = int(self._counting_until_s // MINUTE_S) - 1
+        counted, begun, waited_ms = self._counted, self._counted_begun, self._counted_ms
+        self._counted = self._counted_begun = self._counted_ms = 0
+        self._failures.add_good(counted, 0, minute)
+        self._day.add(0, minute // MINUTES_OF_TICK, counted)
+        if begun:
+            self._first_token.add_good(begun, waited_ms, minute)
+        self._overall.add_good(counted, begun, waited_ms, minute)
 
     def penalties(self, now_s: float, config: QualityConfig) -> tuple[Penalty, ...]:
         """Return the penalties for failing too often and for beginning too late."""
@@ -137,6 +195,7 @@ class Track:
 
     def figures(self, now_s: float, config: QualityConfig) -> Figures:
         """Return the figures for pages and metrics."""
+        self.enter_counted()
         minute = int(now_s // MINUTE_S)
         day = self._day
         day.move_to(minute // MINUTES_OF_TICK)
@@ -157,7 +216,12 @@ class Track:
             is_on_trial=self.is_on_trial,
         )
 
+    def _follow(self, first_token_ms: int) -> None:
+        ema = self._ttft_ema_ms
+        self._ttft_ema_ms = first_token_ms if ema is None else ema + EMA_WEIGHT * (first_token_ms - ema)
+
     def _judge(self, minute: int, config: QualityConfig) -> tuple[Penalty, ...]:
+        self.enter_counted()
         error_rate = self._failures.poor_mean(minute, config.error_rate_threshold, config)
         slow_ms = self._first_token.poor_mean(minute, config.ttft_penalty_threshold_ms, config)
         if error_rate is None and slow_ms is None:

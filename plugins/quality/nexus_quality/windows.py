@@ -15,14 +15,16 @@ class RollingWindow:
         self.count = 0
         self.total = 0
 
-    def add(self, sample: int, tick: int) -> None:
-        """Add *sample*, which is not negative, at *tick*."""
+    def add(self, sample: int, tick: int, count: int = 1) -> None:
+        """Add *sample*, which is not negative, at *tick*; or *count* samples whose sum it is."""
         if tick > self._tick:
             self.move_to(tick)
-        bucket = self._tick % len(self._counts)
-        self._counts[bucket] += 1
+        elif tick <= self._tick - len(self._counts):
+            return
+        bucket = tick % len(self._counts)
+        self._counts[bucket] += count
         self._totals[bucket] += sample
-        self.count += 1
+        self.count += count
         self.total += sample
 
     def move_to(self, tick: int) -> None:

@@ -120,6 +120,10 @@ class Scene:
     def stream(self, backend, first_byte_s, times=1):
         self.record(backend, times=times, is_stream=True, first_byte_s=first_byte_s)
 
+    def reload(self, **keys):
+        self.config = QualityConfig(**keys)
+        self.stage = QualityReconciler(self.config, self.measurements)
+
     def reserve(self, backend):
         return self.stage.reserve(self.intent(), self.backends[backend])
 

@@ -143,3 +143,36 @@ def test_a_new_configuration_judges_old_measurements_anew(scene):
     strict = scene(error_rate_threshold=0.2)
 
     assert (before, strict.judge().avoided, lenient.judge().avoided) == (set(), {"gpu-1"}, set())
+
+
+def test_failures_that_remain_when_good_answers_have_left_the_hour_are_judged(scene, clock):
+    it = scene(trial_interval_seconds=HOUR_S)
+    it.record("gpu-1", times=20)
+    clock.advance(HOUR_S / 2)
+    it.fail("gpu-1", times=10)
+    before = it.judge().avoided
+    clock.advance(HOUR_S / 2)
+
+    assert (before, it.judge().avoided) == (set(), {"gpu-1"})
+
+
+def test_a_lower_limit_of_a_reload_applies_to_answers_of_before(scene):
+    it = scene(ttft_penalty_threshold_ms=1000)
+    it.stream("gpu-1", 0.9, times=10)
+    before = it.judge().weights
+
+    it.reload(ttft_penalty_threshold_ms=500)
+    it.reserve("gpu-1")
+
+    assert (before, it.judge().weights) == ({}, {"gpu-1": pytest.approx(0.2)})
+
+
+def test_without_a_bad_answer_within_the_hour_no_backend_is_looked_at(scene, clock):
+    it = scene()
+    it.record("gpu-2", times=5)
+    it.fail("gpu-1")
+    during = len(it.measurements.suspects)
+    clock.advance(HOUR_S)
+    it.judge()
+
+    assert (during, len(it.measurements.suspects)) == (1, 0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus.api import AttemptOutcome, Ending, UpstreamFault
-from nexus.testing.builders import make_backend, make_fleet, make_intent
+from nexus.testing.builders import MODEL, make_backend, make_fleet, make_intent
 from nexus_quality.config import QualityConfig
 from nexus_quality.hourly_mean import HOUR, HourlyMean
 from nexus_quality.measurements import Measurements
@@ -114,3 +114,61 @@ def test_there_are_never_two_trials_of_one_at_once(make_attempt, make_outcome, s
     for step in steps:
         acts[step]()
         assert sum(hold is not None for hold in held) <= 1
+
+
+class RecordingEach(Measurements):
+    """Records each outcome by itself."""
+
+    def _count(self, attempt):
+        del attempt
+        return False
+
+
+usual = st.builds(
+    AttemptOutcome,
+    backend=st.just("gpu"),
+    backend_id=st.sampled_from(["gpu-0", "gpu-1"]),
+    model=st.sampled_from([MODEL, "another"]),
+    ending=st.just(Ending.FINISHED),
+    status=st.sampled_from([200, 200, 200, 503, 404]),
+    is_stream=st.booleans(),
+    first_byte_s=st.sampled_from([0.1, 0.2, 0.9, 1.5]),
+)
+passed = st.sampled_from([0.0, 0.5, 30.0, 61.0, 900.0, 1_800.0, 3_540.0, 50_000.0])
+limits = st.builds(
+    QualityConfig,
+    ttft_penalty_threshold_ms=st.sampled_from([150, 1_000]),
+    min_samples=st.integers(1, 4),
+    trial_successes=st.integers(1, 3),
+)
+
+
+def judged(stage, measurements, now_s, config):
+    """Return all that the stage says, shows and would try."""
+    intent = make_intent(backends=BACKENDS)
+    stage.reconcile(intent)
+    tracks = [(track.figures(now_s, config), track.failures_total) for track in measurements.recent()]
+    return intent.avoided, intent.weights, tracks, stage.report()
+
+
+@modestly
+@given(
+    st.lists(st.tuples(usual, passed, st.booleans()), min_size=5, max_size=40), st.lists(limits, min_size=1, max_size=3)
+)
+def test_outcomes_that_are_counted_together_are_judged_as_if_each_was_recorded(make_outcome, history, configs):
+    now_s = [1_000_000.0]
+    both = Measurements(lambda: now_s[0]), RecordingEach(lambda: now_s[0])
+    for each in both:
+        each.follow(FLEET)
+
+    for number, (attempt, seconds, looks) in enumerate(history):
+        now_s[0] += seconds
+        config = configs[number * len(configs) // len(history)]
+        stages = [QualityReconciler(config, each) for each in both]
+        for each in both:
+            each.record(make_outcome(attempt), config)
+        if looks:
+            counted, recorded = (
+                judged(stage, each, now_s[0], config) for stage, each in zip(stages, both, strict=True)
+            )
+            assert counted == recorded
