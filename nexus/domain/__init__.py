@@ -5,6 +5,7 @@
 ``model``          what is known of a model on one backend
 ``kinds``          what all servers of one kind have in common
 ``backend``        a backend, its status and its live counters
+``shared_load``    what other workers and replicas send to the same backend
 ``capacity``       how many requests a backend works on at once, and how that is known
 ``engine_report``  what an engine reports about its own load
 ``model_load``     the live figures of one model on one backend

@@ -12,6 +12,7 @@ from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts, Zone
 from nexus.domain.model_load import MAX_TRACKED_MODELS, ModelLoad
 from nexus.domain.residency import RECENTLY_USED_S, ModelMemory
+from nexus.domain.shared_load import NOWHERE_ELSE, Allotment, Elsewhere
 
 
 class Status(StrEnum):
@@ -49,7 +50,10 @@ class BackendLoad:
     """
 
     __slots__ = (
+        "_allotments",
         "_answer_tokens",
+        "_elsewhere",
+        "_everywhere",
         "_in_flight",
         "_is_latency_real",
         "_latency_ms",
@@ -78,6 +82,13 @@ class BackendLoad:
     yet."""
     restarts: Final[int] = _read_only("restarts")
     """How often the server has restarted, or may have, as far as is known: then all its caches are empty."""
+    everywhere: Final[int] = _read_only("everywhere")
+    """Requests of this Nexus that hold a slot now, those of its other workers and replicas included."""
+    elsewhere: Final[Elsewhere] = _read_only("elsewhere")
+    """The requests that other workers and replicas of this Nexus have in flight there, as last told."""
+    allotments: Final[Mapping[str, Allotment]] = _read_only("allotments")
+    """The slots that this process may use, where processes divide them: those of the whole backend by the empty name,
+    and those of each limited model by its own name."""
     requests_total: Final[int] = _read_only("requests_total")
     latency_ms: Final[int | None] = _read_only("latency_ms")
     """Moving average, (sample + 4*old) div 5, of real requests and, until there are any, of probes. It mixes models,
@@ -94,7 +105,7 @@ class BackendLoad:
     def __init__(
         self, *, in_flight: int = 0, requests_total: int = 0, latency_ms: int | None = None, probing: bool = False
     ) -> None:
-        self._in_flight = in_flight
+        self._in_flight = self._everywhere = in_flight
         self._requests_total = requests_total
         self._latency_ms = latency_ms
         self._is_latency_real = False
@@ -106,12 +117,35 @@ class BackendLoad:
         self._no_report = ""
         self._running_at_most: int | None = None
         self._saturated_at = 0.0
+        self._elsewhere = NOWHERE_ELSE
+        self._allotments: dict[str, Allotment] = {}
+
+    def see_elsewhere(self, elsewhere: Elsewhere) -> None:
+        """Replace what is known of the requests of other workers and replicas."""
+        self._elsewhere = elsewhere
+        self._everywhere = self._in_flight + elsewhere.in_flight
+
+    def divide(self, model: str, allotment: Allotment | None) -> None:
+        """Let this process use only the slots of *allotment* for *model*, or for all requests if it is empty.
+
+        :param allotment: None: they are not divided any more.
+        """
+        if allotment is None:
+            self._allotments.pop(model, None)
+        else:
+            self._allotments[model] = allotment
+
+    def has_slot(self, limit: int) -> bool:
+        """Return whether one of *limit* slots is free, as far as this process may use them."""
+        part = self._allotments.get("")
+        return self._in_flight < limit and (part is None or part.has_room)
 
     def acquire(self, prompt_tokens: int = 0, answer_tokens: int = 0) -> None:
         """Take one slot for a request of about this size. The caller has checked the limit, and releases the slot
         exactly once.
         """
         self._in_flight += 1
+        self._everywhere += 1
         self._prompt_tokens += prompt_tokens
         self._answer_tokens += answer_tokens
 
@@ -125,6 +159,7 @@ class BackendLoad:
         :param prompt_tokens: those that :meth:`finish_prompt` has not released.
         """
         self._in_flight -= 1
+        self._everywhere -= 1
         self._answer_tokens -= answer_tokens
         self._prompt_tokens -= prompt_tokens
 

@@ -265,7 +265,11 @@ def crowding(backend: "Backend", model: str, now: float) -> list[str]:
     """
     load, memory = backend.load, backend.load.memory
     there = [name for name in residents(backend, now) if name != model]
-    used = [name for name in there if (figures := load.models.get(name)) is not None and is_used(figures, now)]
+    used = [
+        name
+        for name in there
+        if load.elsewhere.models.get(name) or ((figures := load.models.get(name)) is not None and is_used(figures, now))
+    ]
     used += [name for name in memory.under_way if name != model and name not in used]
     limit = max_loaded(backend)
     if limit is not None:

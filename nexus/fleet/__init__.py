@@ -2,6 +2,7 @@
 
 ==============  ==================================================================
 ``fleet``       the whole fleet, as the proxy and the admin pages use it
+``sharing``     lets several processes use one fleet: slots, rows, loads
 ``plan``        validates a new configuration of the fleet
 ``roster``      applies a new set of members
 ``added``       backends that were added at runtime

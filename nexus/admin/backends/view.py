@@ -228,7 +228,7 @@ def view_of(backend: Backend, origin: Origin) -> BackendView:
         oldest_unanswered_s=round(oldest_unanswered_s(backend, now), 1),
         prompt_tokens=backend.load.prompt_tokens,
         answer_tokens=backend.load.answer_tokens,
-        busy_requests=round(backend.load.in_flight + backend.load.other_requests(now), 2),
+        busy_requests=round(backend.load.everywhere + backend.load.other_requests(now), 2),
         max_in_flight=backend.max_in_flight,
         slots=backend.slots,
         capacity=_rounded(capacity.requests),

@@ -161,7 +161,7 @@ class Watch:
 
     def _in_flight(self) -> int:
         row = self._registry.get(self.member.id)
-        return 0 if row is None else row.load.in_flight
+        return 0 if row is None else row.load.everywhere
 
     async def _rest(self) -> None:
         interval_s = self.state.next_probe_in_s(self._config)

@@ -96,7 +96,7 @@ class LoadReader:
         """Return whether to read now: while requests run there every time, otherwise once after each probe."""
         self._follow(row)
         load = row.load
-        if self._activity.is_active(now, in_flight=load.in_flight, requests_total=load.requests_total):
+        if self._activity.is_active(now, in_flight=load.everywhere, requests_total=load.requests_total):
             self._active.add(row.id)
         else:
             self._active.discard(row.id)
@@ -126,11 +126,11 @@ class LoadReader:
         row.load.miss_report(self._endpoints.why_none)
 
     def _best(self, row: Backend) -> LoadLookup | None:
-        version, is_busy = self._facts().version, row.load.in_flight > 0
+        version, is_busy = self._facts().version, row.load.everywhere > 0
         return self._endpoints.best(monotonic(), version=version, is_busy=is_busy)
 
     async def _read_page(self, row: Backend, lookup: LoadLookup) -> ReadResult:
-        load, before = row.load, row.load.in_flight
+        load, before = row.load, row.load.everywhere
         async with self._gate:
             at = self._read_at = monotonic()
             timeout_s = min(self._config.timeout_seconds, MAX_READ_S)
@@ -148,7 +148,7 @@ class LoadReader:
             self._miss(row, f"{lookup.path}: HTTP {response.status}")
             return ReadResult.FAILURE
         wait_s = self._interval_s() if row.id in self._active else self._config.interval_seconds
-        blank = EngineReport(at=at, due_at=at + wait_s + timeout_s, own_requests=max(before, load.in_flight))
+        blank = EngineReport(at=at, due_at=at + wait_s + timeout_s, own_requests=max(before, load.everywhere))
         try:
             report = lookup.decode(response.body, replace(blank, run=_run_of(response, lookup)))
         except NoReport as exc:

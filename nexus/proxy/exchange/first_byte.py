@@ -108,7 +108,7 @@ def turn_until(backend: Backend, figures: ModelLoad, wait_s: float, now: float) 
     :param figures: those of the model that the request is for.
     :param wait_s: how long the backend may go without beginning or ending an answer for the model.
     """
-    if backend.load.in_flight <= (backend.slots or USUAL_SLOTS):
+    if backend.load.everywhere <= (backend.slots or USUAL_SLOTS):
         return now
     flowing_until = now + min(CHECK_S, wait_s) if figures.flowing else now
     return max(flowing_until, figures.progressed_at + wait_s)

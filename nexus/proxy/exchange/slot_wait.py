@@ -63,7 +63,7 @@ async def _wait(failover: "Failover", saturated: Saturated) -> Reserved:
         if isinstance(found, Saturated):
             return _unmet(failover, found)
         backend = found.backend
-        return Given(found, backend.name, has_room=backend.load.in_flight < backend.max_in_flight)
+        return Given(found, backend.name, has_room=backend.load.has_slot(backend.max_in_flight))
 
     def give_back(reserved: Reserved) -> None:
         failover.give_back(reserved)

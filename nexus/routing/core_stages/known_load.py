@@ -18,6 +18,7 @@ def load_facts(backend: Backend, model: str, busy: float, now: float) -> Mapping
     load, report, capacity = backend.load, backend.load.told, capacity_of(backend, model, now)
     return {
         "in_flight": load.in_flight,
+        "elsewhere": load.elsewhere.in_flight,
         "prompt_tokens": load.prompt_tokens,
         "answer_tokens": load.answer_tokens,
         "report": _report_in_words(backend, now),
@@ -35,9 +36,11 @@ def load_sentence(backend: Backend, model: str, busy: float, now: float) -> str:
     """Return the same in one line."""
     load = backend.load
     own = f"{requests(load.in_flight)} in flight"
+    if load.elsewhere.in_flight:
+        own += f" here, {load.elsewhere.in_flight} at other workers or replicas"
     if load.prompt_tokens or load.answer_tokens:
         own += f" (about {load.prompt_tokens} prompt and {load.answer_tokens} answer tokens)"
-    counts = f"; counts as {busy:.3g} requests" if abs(busy - load.in_flight) > NOTICEABLE else ""
+    counts = f"; counts as {busy:.3g} requests" if abs(busy - load.everywhere) > NOTICEABLE else ""
     capacity = capacity_of(backend, model, now)
     limit = f"at most {backend.max_in_flight}, {capacity.in_words()}"
     if capacity.held_from is not None:

@@ -175,7 +175,7 @@ def begins_in_s(backend: Backend, model: str, where: Presence, offers: list[Offe
     """Return the time until *backend* is expected to begin an answer, in seconds: the wait there, and the load."""
     load, figures = backend.load, backend.load.models.get(model)
     slots = backend.slots or backend.max_in_flight
-    before = load.in_flight + load.other_requests(now) + 1 - slots
+    before = load.everywhere + load.other_requests(now) + 1 - slots
     answer_s = figures.answer_s if figures is not None and figures.answer_s else USUAL_ANSWER_S
     time_s = before / slots * answer_s if before > 0 else 0.0
     if where is Presence.IN_MEMORY:

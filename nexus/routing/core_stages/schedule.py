@@ -14,6 +14,7 @@ from nexus.domain.capacity import capacity_of
 from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
+from nexus.domain.shared_load import Allotment, first_short, parts_for
 from nexus.domain.silence import remarkably_silent, silent_s
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.routing.core_stages.known_load import load_facts, load_sentence, requests
@@ -182,7 +183,7 @@ class Schedule(Reconciler):
         }
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
-        if backend.load.in_flight >= backend.max_in_flight:
+        if not backend.load.has_slot(backend.max_in_flight):
             return AT_ITS_LIMIT
         if intent.endpoint.capability == "keep":
             return None
@@ -194,32 +195,32 @@ class Schedule(Reconciler):
         in_flight = load.in_flight
         if in_flight >= backend.max_in_flight:
             return AT_ITS_LIMIT
+        divided: tuple[Allotment, ...] = ()
+        if load.allotments:
+            divided = parts_for(load.allotments, intent.survivors[backend.name][1])
+            if (short := first_short(divided)) is not None:
+                return AT_ITS_LIMIT_FOR_MODEL if short.model else AT_ITS_LIMIT
         figures, prompt_tokens, answer_tokens = None, 0, 0
         capability = intent.endpoint.capability
         if capability != "keep":
             model = intent.survivors[backend.name][1]
             figures = load.models.get(model) or load.model(model)
-            if (
-                in_flight
-                and (refusal := _refusal_for_model(intent, backend, model, figures, self._clock())) is not None
-            ):
+            if (in_flight or load.elsewhere.in_flight) and (
+                refusal := _refusal_for_model(intent, backend, model, figures, self._clock())
+            ) is not None:
                 return refusal
             prompt_tokens, answer_tokens = figures.size.expected(intent.requirements, is_chat=capability == "chat")
             figures.in_flight += 1
         load.acquire(prompt_tokens, answer_tokens)
         probed: tuple[BackendLoad | ModelLoad, ...] = ()
         if backend.is_troubled:
-            # A half-open breaker admits one request; any other that gets here meanwhile has no other candidate.
-            tried_now = _half_open(backend, intent.model_on(backend))
-            if tried_now and backend.breaker is Breaker.HALF_OPEN and backend.load not in tried_now:
-                tried_now.append(backend.load)
-            probed = tuple(tried for tried in tried_now if not tried.probing)
-            for tried in probed:
-                tried.begin_probing()
+            probed = _begin_probing(backend, intent.model_on(backend))
         self._strategy.chosen(backend, intent.resolved_model)
         slot = Slot(load, figures, intent.requirements, prompt_tokens, answer_tokens, probed)
+        if divided:
+            slot.divide(divided)
         if in_flight >= MIN_LEARNING_FLOOR and not (backend.is_limited or backend.slots_are_reported):
-            slot.learn_capacity(in_flight + 1, max(MIN_LEARNING_FLOOR, backend.kind.default_slots or 0))
+            slot.learn_capacity(load.everywhere, max(MIN_LEARNING_FLOOR, backend.kind.default_slots or 0))
         return slot
 
 
@@ -253,15 +254,16 @@ def _refusal_for_model(
     facts = backend.models.get(model)
     if facts is not None and facts.max_in_flight is not None and figures.in_flight >= facts.max_in_flight:
         return AT_ITS_LIMIT_FOR_MODEL
-    if figures.in_flight < MIN_HELD or not intent.requirements.may_wait:
+    in_flight = figures.in_flight + backend.load.elsewhere.models.get(model, 0)
+    if in_flight < MIN_HELD or not intent.requirements.may_wait:
         return None
     if not backend.slots_are_reported and backend.load.told is None:
         return None
     capacity = capacity_of(backend, model, now)
-    if capacity.held_from is None or figures.in_flight < capacity.held_from:
+    if capacity.held_from is None or in_flight < capacity.held_from:
         return None
     return Refusal(
-        f"Backend {capacity.in_words()}, and has {requests(figures.in_flight)}",
+        f"Backend {capacity.in_words()}, and has {requests(in_flight)}",
         is_saturation=True,
         is_preference=True,
         action="Wait: the next slot that becomes free is given to the next client in turn",
@@ -279,6 +281,20 @@ def _half_open(backend: Backend, model: str) -> list[BackendLoad | ModelLoad]:
     return found
 
 
+def _begin_probing(backend: Backend, model: str) -> tuple[BackendLoad | ModelLoad, ...]:
+    """Mark the half-open breakers that a request tries, and return them.
+
+    Each admits one request; any other that gets here meanwhile has no other candidate.
+    """
+    tried_now = _half_open(backend, model)
+    if tried_now and backend.breaker is Breaker.HALF_OPEN and backend.load not in tried_now:
+        tried_now.append(backend.load)
+    probed = tuple(tried for tried in tried_now if not tried.probing)
+    for tried in probed:
+        tried.begin_probing()
+    return probed
+
+
 def _best_first(ranked: Ranked) -> tuple[bool, bool, float, float]:
     return ranked.backend.status is not Status.HEALTHY, ranked.is_avoided, -ranked.score, ranked.tie
 
@@ -289,6 +305,7 @@ class Slot(Hold):
     __slots__ = (
         "_answer_tokens",
         "_capacity_floor",
+        "_divided",
         "_figures",
         "_in_flight",
         "_is_measured",
@@ -317,6 +334,7 @@ class Slot(Hold):
         self._answer_tokens = answer_tokens
         self._probed = probed
         self._in_flight = self._capacity_floor = 0
+        self._divided: tuple[Allotment, ...] = ()
         self._is_measured = False
         """Whether the length of the prompt has been learned."""
 
@@ -327,6 +345,12 @@ class Slot(Hold):
         :param floor: the least that it can be.
         """
         self._in_flight, self._capacity_floor = in_flight, floor
+
+    def divide(self, divided: tuple[Allotment, ...]) -> None:
+        """Hold a slot of each of *divided*, too, which processes divide among themselves."""
+        self._divided = divided
+        for part in divided:
+            part.take()
 
     def begin_answer(self, usage: TokenUsage | None) -> None:
         if self._load is None:
@@ -342,6 +366,8 @@ class Slot(Hold):
         if load is None:
             return
         load.release(self._answer_tokens, self._prompt_tokens)
+        for part in self._divided:
+            part.release()
         figures = self._figures
         if figures is not None:
             figures.in_flight -= 1

@@ -34,7 +34,7 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
     tie: float = 0.0
     """Orders candidates of equal score, lowest first."""
     in_flight: int = 0
-    """Requests in flight at the time of the ranking; the backend's own counter moves on."""
+    """Requests of this Nexus in flight at the time of the ranking; the backend's own counter moves on."""
     busy: float = 0.0
     """The requests it was busy with then: its own, weighed by their tokens, and those of other clients."""
     load_points: float = 100.0
@@ -75,8 +75,9 @@ def busy_requests(offers: Sequence[Offer], now: float) -> list[float]:
 def load_of(offers: Sequence[Offer], now: float) -> tuple[list[float], list[float | None]]:
     """Return with how many requests of usual size each candidate is busy, and how many it works on at once.
 
-    Its own requests count half by their number, as each takes a slot, and half by their tokens, relative to the mean of
-    all candidates: the sum over the candidates is the number of requests. Those of other clients are added as the
+    The requests of all workers and replicas of this Nexus count half by their number, as each takes a slot, and half by
+    their tokens, relative to the mean of all candidates: the sum over the candidates is the number of requests. Those
+    of other clients are added as the
     engine reports them, and a recent failure counts as one more; else a backend that fails at once would look idle and
     get them all.
     """
@@ -87,9 +88,13 @@ def load_of(offers: Sequence[Offer], now: float) -> tuple[list[float], list[floa
     has_guess = False
     for backend, model in offers:
         load = backend.load
-        in_flight = load.in_flight
+        in_flight, elsewhere = load.in_flight, load.elsewhere
+        cost = load.prompt_tokens + ANSWER_TOKEN_WEIGHT * load.answer_tokens if in_flight else 0
+        if elsewhere.in_flight:
+            in_flight += elsewhere.in_flight
+            cost += elsewhere.prompt_tokens + ANSWER_TOKEN_WEIGHT * elsewhere.answer_tokens
         busy.append(in_flight)
-        costs.append(load.prompt_tokens + ANSWER_TOKEN_WEIGHT * load.answer_tokens if in_flight else 0)
+        costs.append(cost)
         most = None if (facts := backend.models.get(model)) is None else facts.max_in_flight
         slots.append(backend.slots if most is None else min(most, backend.slots or most))
         if load.told is not None:

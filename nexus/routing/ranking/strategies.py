@@ -95,7 +95,7 @@ class IndependentStrategy(Strategy):
         del wanted
         ties = self.ties([backend for backend, _ in offers], model)
         return [
-            Ranked(backend, own_name, self.score(backend), tie=tie, in_flight=backend.load.in_flight)
+            Ranked(backend, own_name, self.score(backend), tie=tie, in_flight=backend.load.everywhere)
             for (backend, own_name), tie in zip(offers, ties, strict=True)
         ]
 
@@ -168,7 +168,7 @@ class Smart(Strategy):
         points = load * self._load + latency * self._latency
         if priority < 100:
             points += (100 - priority) * self._priority
-        in_flight = backend.load.in_flight
+        in_flight = backend.load.everywhere
         return Ranked(backend, own_name, points / 100, tie, in_flight, busy, load, doublings, latency)
 
     def reason(self, backend: Backend, score: float) -> str:
@@ -253,7 +253,7 @@ class LeastLoaded(Strategy):
                 own_name,
                 load_points(backend, relative[at], slots[at]) / 100 if relative[at] else 1.0,
                 ties[at],
-                backend.load.in_flight,
+                backend.load.everywhere,
                 busy[at],
             )
             for at, (backend, own_name) in enumerate(offers)
@@ -272,7 +272,7 @@ class LeastLoaded(Strategy):
 
     def reason(self, backend: Backend, score: float) -> str:
         del score
-        return f"least_loaded:{backend.name}:{backend.load.in_flight}/{backend.max_in_flight}"
+        return f"least_loaded:{backend.name}:{backend.load.everywhere}/{backend.max_in_flight}"
 
     def parts(self, ranked: Ranked, drawn: float) -> tuple[ScorePart, ...]:
         return (ScorePart("load", round(ranked.busy, 2), drawn, FULL_WEIGHT),)

@@ -68,7 +68,7 @@ def costs(
     found: list[Cost] = []
     for (backend, cache, depth), recent in zip(candidates, recents, strict=True):
         load, share = backend.load, backend.share
-        in_flight: float = load.in_flight
+        in_flight: float = load.everywhere
         if load.told is not None:
             in_flight += round(load.other_requests(now), 1)
         cached = depth if depth and not _is_taken(backend) else 0
@@ -109,4 +109,4 @@ def widely_held(depths: Sequence[int]) -> int:
 
 def _is_taken(backend: Backend) -> bool:
     """Whether all slots are in use, so that the request would get the first that is free, whatever that has cached."""
-    return backend.kind.caches_by_slot and backend.slots is not None and backend.load.in_flight >= backend.slots
+    return backend.kind.caches_by_slot and backend.slots is not None and backend.load.everywhere >= backend.slots

@@ -7,6 +7,7 @@ from nexus.domain.backend import BackendLoad, Breaker, Status
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import Ending
 from nexus.domain.request import Requirements, TokenUsage
+from nexus.domain.shared_load import Allotment, Elsewhere
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.stage.api import Hold, Refusal
 from nexus.testing.builders import CHAT, MODEL, make_attempt, make_backend, make_intent
@@ -242,3 +243,55 @@ def test_one_that_is_known_to_do_far_more_at_once_is_less_busy():
     first.load.model(MODEL).learned.limit, second.load.model(MODEL).learned.limit = 8.0, 80.0
 
     assert names(ranked(Schedule(), first, second)) == ["b", "a"]
+
+
+class TestSlotsThatProcessesDivide:
+    def test_a_request_waits_when_this_process_has_no_slot_left(self):
+        backend, asked = make_backend(max_in_flight=8), []
+        backend.load.divide("", Allotment(1, on_short=asked.append))
+        intent = make_intent(backends=[backend])
+
+        held, refused = Schedule().reserve(intent, backend), Schedule().reserve(intent, backend)
+
+        assert isinstance(held, Hold)
+        assert isinstance(refused, Refusal)
+        assert refused.is_saturation
+        assert asked == [backend.load.allotments[""]]
+
+    def test_a_slot_goes_back_with_its_request(self):
+        backend = make_backend()
+        part = Allotment(1)
+        backend.load.divide("", part)
+        held = Schedule().reserve(make_intent(backends=[backend]), backend)
+
+        held.settle(make_attempt(Ending.FINISHED))
+        held.settle(make_attempt(Ending.FINISHED))
+
+        assert part.used == 0
+
+    def test_nothing_is_held_when_the_model_has_no_slot_left(self):
+        backend = make_backend(models={MODEL: ModelFacts(name=MODEL, max_in_flight=4)})
+        backend.load.divide("", Allotment(3))
+        backend.load.divide(MODEL, Allotment(0, model=MODEL))
+
+        refused = Schedule().reserve(make_intent(backends=[backend]), backend)
+
+        assert "for the model" in refused.reason
+        assert (backend.load.allotments[""].used, backend.load.in_flight) == (0, 0)
+
+    def test_requests_of_other_workers_count_against_what_a_server_reports(self):
+        backend = make_backend(slots=2, slots_are_reported=True, max_in_flight=64)
+        backend.load.model(MODEL)
+        backend.load.see_elsewhere(Elsewhere(4, models={MODEL: 4}))
+
+        refused = Schedule().reserve(make_intent(backends=[backend]), backend)
+
+        assert refused.is_preference
+
+    def test_the_explanation_names_the_requests_of_others(self):
+        backend = make_backend()
+        backend.load.see_elsewhere(Elsewhere(3))
+
+        (sentence,) = Schedule().describe(make_intent(backends=[backend])).values()
+
+        assert "0 requests in flight here, 3 at other workers or replicas" in sentence

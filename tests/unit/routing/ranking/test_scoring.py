@@ -5,6 +5,7 @@ import pytest
 from nexus.domain.backend import BackendLoad
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.model import ModelFacts
+from nexus.domain.shared_load import Elsewhere
 from nexus.routing.ranking.scoring import busy_requests, load_of, load_points
 from nexus.testing.builders import MODEL, make_backend
 
@@ -88,3 +89,10 @@ def test_points_fall_with_the_part_of_the_limit_or_of_the_slots_in_use(slots, ex
     backend = make_backend(max_in_flight=10, slots=slots)
 
     assert [load_points(backend, requests, slots) for requests in (0, 1, 2, 10, 99)] == expected
+
+
+def test_requests_of_other_workers_count_as_own_ones():
+    there = load()
+    there.see_elsewhere(Elsewhere(2, 200, 100))
+
+    assert busy(load((100, 50), (100, 50)), there) == [2.0, 2.0]

@@ -1,0 +1,202 @@
+"""Divides the slots of limited backends among processes, such that together they never use more than the limit."""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+
+Key = tuple[str, str]
+"""The name of a backend, and the backend's own name for a model with a limit of its own; empty: the whole backend."""
+
+RANK_COUNT: Final = 3
+"""Priorities of requests that wait, highest first."""
+NOTHING_WAITS: Final = (0,) * RANK_COUNT
+
+
+class SlotOrder(msgspec.Struct, frozen=True, array_like=True):
+    """What the broker tells one process about one limit."""
+
+    key: Key
+    granted: int
+    """Slots that it may use from now on, besides those that it has."""
+    is_contended: bool
+    """Whether requests wait for these slots in another process: free ones go back at once."""
+
+
+class SlotReport(msgspec.Struct, frozen=True, array_like=True):
+    """What one process tells the broker about one limit."""
+
+    key: Key
+    returned: int
+    """Slots that it has given back since its last report."""
+    seen: int
+    """Slots that it has been granted so far, as far as it knows: others are on their way to it."""
+    requests: int = 0
+    """Its requests that wait because no slot is free."""
+    waiting: tuple[int, ...] = NOTHING_WAITS
+    """Of each priority, the clients to which those belong."""
+
+
+class _Share:
+    """What one process has of the slots of one limit, and would like to have."""
+
+    __slots__ = ("granted", "held", "is_contended", "report", "turn")
+
+    def __init__(self) -> None:
+        self.held = 0
+        """Slots that it may use, as far as the broker knows: it never uses more."""
+        self.granted = 0
+        """All that it was ever granted."""
+        self.is_contended = False
+        self.turn = 0.0
+        """Slots that it was granted while requests waited, relative to its clients: the lowest is next."""
+        self.report: SlotReport | None = None
+        """The last one; None: it has no request that waits."""
+
+    @property
+    def unmet(self) -> int:
+        """Requests that wait there, and for which no slot is on its way."""
+        report = self.report
+        return 0 if report is None else max(0, report.requests - (self.granted - report.seen))
+
+    @property
+    def rank(self) -> int:
+        """The highest priority of which a request waits there."""
+        waiting = NOTHING_WAITS if self.report is None else self.report.waiting
+        return next((rank for rank, clients in enumerate(waiting) if clients), len(waiting))
+
+    @property
+    def clients(self) -> int:
+        """The clients that wait there with the highest priority; at least 1."""
+        waiting, rank = NOTHING_WAITS if self.report is None else self.report.waiting, self.rank
+        return waiting[rank] if rank < len(waiting) else 1
+
+
+class _Division:
+    """The slots of one limit, and the shares of the processes."""
+
+    __slots__ = ("limit", "shares", "turn")
+
+    def __init__(self, limit: int, processes: Iterator[str]) -> None:
+        self.limit = limit
+        self.shares = {process: _Share() for process in processes}
+        self.turn = 0.0
+        """The turn of the share that was granted a slot last: a newcomer begins there, and has missed nothing."""
+
+    @property
+    def free(self) -> int:
+        """Slots that no process has; negative while a limit that was lowered is still exceeded."""
+        return self.limit - sum(share.held for share in self.shares.values())
+
+
+class SlotBroker:
+    """Grants slots to processes and takes back what they do not use; it does no I/O.
+
+    While no request waits anywhere, all slots are at the processes, in equal parts as far as they go, so that a request
+    is sent without asking. Once a request waits at one process, all others give back what is idle at once and what is
+    in use as soon as it is free, and each slot goes to the process whose turn it is: of those with requests of the
+    highest priority, the one that got the fewest for each client that waits there. A process that waits alone keeps its
+    slots and hands them to its own requests.
+
+    Bound: the slots in use never exceed the limit, except that after a limit is lowered, requests that were sent before
+    are finished.
+    """
+
+    def __init__(self, on_order: Callable[[str, SlotOrder], None]) -> None:
+        """:param on_order: sends an order to a process; orders to one process must arrive in order."""
+        self._order = on_order
+        self._processes: dict[str, None] = {}
+        self._divisions: dict[Key, _Division] = {}
+
+    def join(self, process: str) -> None:
+        """Let *process*, which has no slot yet, share all limits."""
+        self._processes[process] = None
+        for key, division in self._divisions.items():
+            share = division.shares[process] = _Share()
+            share.turn = division.turn
+            self._settle(key, division)
+
+    def leave(self, process: str) -> None:
+        """Take back all slots of *process*, whose connections are closed."""
+        self._processes.pop(process, None)
+        for key, division in self._divisions.items():
+            if division.shares.pop(process, None) is not None:
+                self._settle(key, division)
+
+    def limit(self, key: Key, limit: int) -> None:
+        """Set the limit of *key*."""
+        division = self._divisions.get(key)
+        if division is None:
+            division = self._divisions[key] = _Division(limit, iter(self._processes))
+        elif division.limit == limit:
+            return
+        division.limit = limit
+        self._settle(key, division)
+
+    def forget(self, key: Key) -> None:
+        """Divide the slots of *key* no more; later reports of it are ignored."""
+        self._divisions.pop(key, None)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The limits that are divided."""
+        return tuple(self._divisions)
+
+    def held(self, key: Key) -> dict[str, int]:
+        """Return how many slots each process may use."""
+        return {process: share.held for process, share in self._divisions[key].shares.items()}
+
+    def unmet(self, key: Key) -> int:
+        """Return how many requests wait for a slot, at all processes."""
+        return sum(share.unmet for share in self._divisions[key].shares.values())
+
+    def report(self, process: str, report: SlotReport) -> None:
+        """Apply what *process* reports."""
+        division = self._divisions.get(report.key)
+        share = None if division is None else division.shares.get(process)
+        if division is None or share is None:
+            return
+        share.held -= report.returned
+        if not share.unmet:
+            # It has not waited, and so has missed no turn.
+            share.turn = max(share.turn, division.turn)
+        share.report = report if report.requests else None
+        self._settle(report.key, division)
+
+    def _settle(self, key: Key, division: _Division) -> None:
+        """Grant what is free, and tell each process whether its free slots are wanted elsewhere."""
+        granted = self._grant_in_turn(division)
+        hungry = [process for process, share in division.shares.items() if share.unmet]
+        if not hungry:
+            self._spread(division, granted)
+        is_over = division.free < 0
+        for process, share in division.shares.items():
+            is_contended = is_over or any(other != process for other in hungry)
+            count = granted.get(process, 0)
+            if count or is_contended is not share.is_contended:
+                share.is_contended = is_contended
+                self._order(process, SlotOrder(key, count, is_contended))
+
+    def _grant_in_turn(self, division: _Division) -> dict[str, int]:
+        granted: dict[str, int] = {}
+        free = division.free
+        while free > 0:
+            hungry = [(share.rank, share.turn, process) for process, share in division.shares.items() if share.unmet]
+            if not hungry:
+                break
+            _, division.turn, process = min(hungry)
+            share = division.shares[process]
+            share.turn += 1 / share.clients
+            share.held += 1
+            share.granted += 1
+            granted[process] = granted.get(process, 0) + 1
+            free -= 1
+        return granted
+
+    def _spread(self, division: _Division, granted: dict[str, int]) -> None:
+        """Give each process the same part of what is free, to have when its next requests come."""
+        part = division.free // len(division.shares) if division.shares else 0
+        for process, share in division.shares.items() if part > 0 else ():
+            share.held += part
+            share.granted += part
+            granted[process] = granted.get(process, 0) + part

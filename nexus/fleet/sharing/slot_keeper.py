@@ -1,0 +1,169 @@
+"""Keeps the allotments of one process as the broker orders, and asks for slots when requests wait for them."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from nexus.domain.backend import BackendLoad
+from nexus.domain.shared_load import Allotment
+from nexus.fleet.clock import Later
+from nexus.fleet.sharing.slot_broker import NOTHING_WAITS, Key, SlotOrder, SlotReport
+
+LINGER_S: Final = 0.02
+"""How long a slot that was granted and that no request can use stays, in case the other slot that it needs, that of its
+model or of its backend, is on its way."""
+REFRESH_S: Final = 0.05
+"""How often a process that asks for slots tells how many requests still wait."""
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """The requests that wait for one backend in this process."""
+
+    requests: int = 0
+    clients: tuple[int, ...] = NOTHING_WAITS
+    """How many clients they belong to, of each priority."""
+
+
+class SlotKeeper:
+    """The broker's counterpart in each process."""
+
+    def __init__(
+        self,
+        *,
+        waiting: Callable[[str], Waiting],
+        offer: Callable[[str], None],
+        send: Callable[[Sequence[SlotReport]], None],
+        later: Later,
+    ) -> None:
+        """:param waiting: returns what waits for the backend of that name.
+        :param offer: offers free slots of the backend of that name to the requests that wait.
+        :param send: sends reports to the broker, in order.
+        :param later: as :func:`nexus.fleet.clock.call_later`; 0 seconds: after the current step of the event loop.
+        """
+        self._waiting = waiting
+        self._offer = offer
+        self._send = send
+        self._later = later
+        self._parts: dict[Key, Allotment] = {}
+        self._seen: dict[Key, int] = {}
+        self._asking: dict[Key, SlotReport | None] = {}
+        """The limits of which requests wait for a slot, with what the broker knows; None: it does not yet."""
+        self._lingering: set[Key] = set()
+        self._untold: dict[Key, None] = {}
+        self._is_refreshing = False
+
+    def divide(self, name: str, load: BackendLoad, models: Sequence[str]) -> None:
+        """Keep allotments for the backend of that name and for those *models* of it that have a limit of their own."""
+        wanted = {"", *models}
+        for model in load.allotments.keys() - wanted:
+            load.divide(model, None)
+            self._forget((name, model))
+        for model in wanted:
+            part = load.allotments.get(model)
+            if part is None:
+                figures = load.models.get(model)
+                used = 0 if figures is None else figures.in_flight
+                part = self._allotment((name, model), load.in_flight if not model else used)
+                load.divide(model, part)
+            self._parts[name, model] = part
+
+    def leave(self, name: str) -> None:
+        """Forget the backend of that name, which has left the fleet."""
+        for key in [key for key in self._parts if key[0] == name]:
+            self._forget(key)
+
+    def order(self, orders: Sequence[SlotOrder]) -> None:
+        """Apply what the broker orders."""
+        for order in orders:
+            if (part := self._parts.get(order.key)) is not None:
+                self._apply(order, part)
+            elif order.granted:
+                # It came too late: the backend has left the fleet.
+                self._send([SlotReport(order.key, order.granted, self._seen.get(order.key, 0) + order.granted)])
+
+    def _allotment(self, key: Key, used: int) -> Allotment:
+        return Allotment(
+            model=key[1],
+            used=used,
+            on_short=lambda _: self._ask(key),
+            on_returned=lambda _: self._tell_soon(key),
+        )
+
+    def _ask(self, key: Key) -> None:
+        if key not in self._asking:
+            self._asking[key] = None
+            self._tell_soon(key)
+
+    def _forget(self, key: Key) -> None:
+        part = self._parts.pop(key)
+        self._asking.pop(key, None)
+        seen = self._seen.get(key, 0)
+        if part.size or part.returned:
+            self._send([SlotReport(key, part.size + part.returned, seen)])
+        part.size = part.returned = 0
+
+    def _apply(self, order: SlotOrder, part: Allotment) -> None:
+        key = order.key
+        part.size += order.granted
+        self._seen[key] = self._seen.get(key, 0) + order.granted
+        part.is_contended = order.is_contended
+        if order.granted:
+            self._offer(key[0])
+            self._tell_soon(key)
+        if not part.has_room:
+            return
+        if order.granted and key in self._asking:
+            if key not in self._lingering:
+                self._lingering.add(key)
+                self._later(LINGER_S, lambda: self._end_linger(key))
+        elif part.is_contended and key not in self._lingering:
+            part.give_back_idle()
+
+    def _end_linger(self, key: Key) -> None:
+        self._lingering.discard(key)
+        part = self._parts.get(key)
+        if part is None or not part.has_room:
+            return
+        # What waits there needs something else than this slot, and asks again when it has got that.
+        if self._asking.pop(key, None) is not None:
+            self._untold[key] = None
+        if part.is_contended:
+            part.give_back_idle()
+        self._tell()
+
+    def _tell_soon(self, key: Key) -> None:
+        if not self._untold:
+            self._later(0.0, self._tell)
+        self._untold[key] = None
+
+    def _tell(self) -> None:
+        """Send what has changed to the broker."""
+        keys, self._untold = self._untold, {}
+        reports = [report for key in keys if (report := self._report(key)) is not None]
+        if reports:
+            self._send(reports)
+        if self._asking and not self._is_refreshing:
+            self._is_refreshing = True
+            self._later(REFRESH_S, self._refresh)
+
+    def _report(self, key: Key) -> SlotReport | None:
+        part = self._parts.get(key)
+        if part is None:
+            return None
+        returned, part.returned = part.returned, 0
+        waiting = self._waiting(key[0]) if key in self._asking else Waiting()
+        report = SlotReport(key, returned, self._seen.get(key, 0), waiting.requests, waiting.clients)
+        if waiting.requests:
+            self._asking[key] = report
+        else:
+            self._asking.pop(key, None)
+        return report
+
+    def _refresh(self) -> None:
+        self._is_refreshing = False
+        for key, told in self._asking.items():
+            waiting = self._waiting(key[0])
+            if told is None or (waiting.requests, waiting.clients) != (told.requests, told.waiting):
+                self._untold[key] = None
+        self._tell()

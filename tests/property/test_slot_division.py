@@ -1,0 +1,245 @@
+"""However requests come and end, messages are late and workers die: no limit is exceeded, and no slot is lost."""
+
+from collections import deque
+from itertools import count
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from nexus.domain.backend import BackendLoad
+from nexus.domain.shared_load import first_short, parts_for
+from nexus.fleet.sharing.slot_broker import SlotBroker
+from nexus.fleet.sharing.slot_keeper import SlotKeeper, Waiting
+
+GPU = "gpu"
+MODEL = "big"
+
+
+class Worker:
+    """A keeper, the requests that wait in its process, and its two ways of a channel, which delay every message."""
+
+    def __init__(self, world, name):
+        self.world, self.name, self.load = world, name, BackendLoad()
+        self.waiting = deque()
+        self.running = []
+        self.down, self.up = deque(), deque()
+        self.timers = []
+        self.keeper = SlotKeeper(
+            waiting=self.count, offer=self.offer, send=self.up.append, later=lambda s, call: self.timers.append(call)
+        )
+        self.keeper.divide(GPU, self.load, [MODEL])
+
+    def count(self, _name):
+        return Waiting(len(self.waiting), (0, len({client for client, _ in self.waiting}), 0))
+
+    def try_to_run(self, model):
+        parts = parts_for(self.load.allotments, model)
+        if first_short(parts) is not None:
+            return False
+        for part in parts:
+            part.take()
+        self.running.append(parts)
+        return True
+
+    def ask(self, client, model):
+        if not self.try_to_run(model):
+            self.waiting.append((client, model))
+
+    def offer(self, _name):
+        for request in list(self.waiting):
+            if self.try_to_run(request[1]):
+                self.waiting.remove(request)
+                self.world.served.append((self.name, request[0]))
+
+    def finish(self):
+        for part in self.running.pop(0):
+            part.release()
+        self.offer(GPU)
+
+    def pass_on(self):
+        """Deliver the oldest message of each way."""
+        if self.up:
+            for report in self.up.popleft():
+                self.world.broker.report(self.name, report)
+        if self.down:
+            self.keeper.order([self.down.popleft()])
+
+    def fire(self):
+        timers, self.timers = self.timers, []
+        for call in timers:
+            call()
+
+
+class World:
+    """A broker with its workers."""
+
+    def __init__(self, limit, of_model):
+        self.workers, self.served, self._names = {}, [], count()
+        self.broker = SlotBroker(lambda worker, order: self.workers[worker].down.append(order))
+        self.limits = {(GPU, ""): limit, (GPU, MODEL): of_model}
+        self.bounds = dict(self.limits)
+        for key, each in self.limits.items():
+            self.broker.limit(key, each)
+
+    def join(self):
+        name = f"worker-{next(self._names)}"
+        worker = self.workers[name] = Worker(self, name)
+        self.broker.join(name)
+        return worker
+
+    def kill(self, worker):
+        self.broker.leave(worker.name)
+        del self.workers[worker.name]
+
+    def used(self, key):
+        return sum(worker.load.allotments[key[1]].used for worker in self.workers.values())
+
+    def settle(self):
+        """Deliver all messages, and fire the timers until none changes anything."""
+        for _ in range(200):
+            for worker in self.workers.values():
+                worker.fire()
+                while worker.up or worker.down:
+                    worker.pass_on()
+            if not any(worker.timers for worker in self.workers.values()):
+                return
+
+    def finish_all(self):
+        for _ in range(400):
+            self.settle()
+            busy = [worker for worker in self.workers.values() if worker.running]
+            if not busy:
+                return
+            for worker in busy:
+                worker.finish()
+
+
+class Division(RuleBasedStateMachine):
+    workers = Bundle("workers")
+
+    @initialize(limit=st.integers(1, 6), of_model=st.integers(1, 3))
+    def begin(self, limit, of_model):
+        self.world = World(limit, of_model)
+
+    @rule(target=workers)
+    def start_a_worker(self):
+        return self.world.join()
+
+    @rule(worker=workers, client=st.integers(0, 2), model=st.sampled_from([MODEL, "other"]))
+    def ask(self, worker, client, model):
+        worker.ask(client, model)
+
+    @rule(worker=workers)
+    def finish(self, worker):
+        if worker.running:
+            worker.finish()
+
+    @rule(worker=workers)
+    def pass_on(self, worker):
+        worker.pass_on()
+
+    @rule(worker=workers)
+    def fire(self, worker):
+        worker.fire()
+
+    @rule(worker=consumes(workers))
+    def kill(self, worker):
+        self.world.kill(worker)
+
+    @rule(limit=st.integers(1, 6))
+    def change_the_limit(self, limit):
+        key = (GPU, "")
+        # Requests that were sent under the old limit are finished.
+        self.world.bounds[key] = max(limit, self.world.bounds[key])
+        self.world.limits[key] = limit
+        self.world.broker.limit(key, limit)
+
+    @invariant()
+    def no_limit_is_exceeded(self):
+        for key, bound in self.world.bounds.items() if hasattr(self, "world") else ():
+            assert self.world.used(key) <= bound
+
+    def teardown(self):
+        if not hasattr(self, "world"):
+            return
+        world = self.world
+        world.finish_all()
+
+        assert [worker.waiting for worker in world.workers.values() if worker.waiting] == []
+        for key, limit in world.limits.items():
+            held = world.broker.held(key)
+            assert held == {name: w.load.allotments[key[1]].size for name, w in world.workers.items()}
+            assert sum(held.values()) <= limit
+            assert world.used(key) == 0
+
+
+TestDivision = Division.TestCase
+TestDivision.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_all_slots_are_at_the_workers_while_nothing_waits():
+    world = World(8, 8)
+    for _ in range(4):
+        world.join()
+    world.settle()
+    busy = next(iter(world.workers.values()))
+    for client in range(8):
+        busy.ask(client, "other")
+    world.settle()
+
+    assert world.used((GPU, "")) == 8
+
+    world.finish_all()
+
+    assert sum(world.broker.held((GPU, "")).values()) == 8
+
+
+def test_one_slot_travels_between_workers():
+    world = World(1, 1)
+    workers = [world.join() for _ in range(3)]
+    world.settle()
+    for worker in workers:
+        for _ in range(4):
+            worker.ask("a client", "other")
+
+    world.finish_all()
+
+    turns = [name for name, _ in world.served]
+    assert len(turns) == 11
+    assert all(len(set(turns[at : at + 3])) == 3 for at in range(0, 9, 3))
+
+
+def test_workers_get_slots_in_proportion_to_the_clients_that_wait_there():
+    world = World(2, 2)
+    crowded, lonely = world.join(), world.join()
+    world.settle()
+    for at in range(40):
+        crowded.ask(at % 3, "other")
+        lonely.ask("the only one", "other")
+
+    for _ in range(20):
+        world.settle()
+        for worker in (crowded, lonely):
+            if worker.running:
+                worker.finish()
+
+    got = [sum(name == worker.name for name, _ in world.served) for worker in (crowded, lonely)]
+    assert 2.4 <= got[0] / got[1] <= 3.6
+
+
+def test_a_worker_that_dies_gives_its_slots_back():
+    world = World(2, 2)
+    first, second = world.join(), world.join()
+    world.settle()
+    for _ in range(2):
+        first.ask("a client", "other")
+    world.settle()
+    for _ in range(2):
+        second.ask("a client", "other")
+    world.settle()
+
+    world.kill(first)
+    world.settle()
+
+    assert len(second.running) == 2
