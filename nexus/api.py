@@ -17,6 +17,7 @@ from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.hookspecs import hookimpl
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.stage.api import Hold, Priority, Reconciler, Refusal
+from nexus.store.shared import Renewal, SharedStore, SlotClaim, SlotLease
 from nexus.store.store import Add, AddIfAtMost, Delete, Put, Store
 
 __all__ = [
@@ -52,12 +53,16 @@ __all__ = [
     "Put",
     "Reconciler",
     "Refusal",
+    "Renewal",
     "Requirements",
     "Result",
     "RoutingIntent",
     "Sample",
     "ServerFacts",
     "ServerLookup",
+    "SharedStore",
+    "SlotClaim",
+    "SlotLease",
     "Status",
     "Store",
     "StoreConfig",
