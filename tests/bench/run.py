@@ -2,9 +2,9 @@
 
 Without a part, it measures the proxy as a whole:
 
-Nexus and, where they are installed, nginx and vllm-router stand before the same fake upstream and get the same loads,
-in turn, each alone on one core. What disturbs the machine disturbs all of them: trust ratios before values. It needs
-Linux and gcc; without them, it says so and ends well. Everything goes over loopback, and every load is bounded.
+Nexus and its neighbours stand before the same fake upstream and get the same loads, lane by lane, in turn, each alone
+on one core. What disturbs the machine disturbs all of them: trust ratios before values. It needs Linux and gcc; without
+them, it says so and ends well. All traffic stays on loopback, and every load is bounded.
 """
 
 import argparse
@@ -16,11 +16,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from comparing import machine, micro, page, thresholds
+from comparing import machine, micro, neighbours, page, thresholds
 from comparing.building import build
-from comparing.comparison import FULL, QUICK, Extent, compare
+from comparing.comparison import compare
 from comparing.cores import Cores, choose
-from comparing.proxies import installed, other
+from comparing.installing import CACHE
+from comparing.lane import FULL, QUICK, Extent
+from comparing.lanes import LANES
+from comparing.neighbours import NAMES_IN_PROMISES, NEIGHBOURS
+from comparing.proxies import nexus, other
 
 PARTS: Final = {"affinity": "affinity", "load": "dividing", "queue": "queueing"}
 """What is measured by itself, and in which module: ``run.py queue --help``."""
@@ -33,33 +37,38 @@ def main(words: Sequence[str] | None = None) -> int:
         code: int = import_module(PARTS[words[0]]).main(words[1:])
         return code
     options = _options(words)
+    if options.install:
+        neighbours.install(options.neighbours, say)
     if sys.platform != "linux":
         say("skipped: the load and the measuring need Linux (epoll, /proc)")
         return 0
     cores = choose()
     load_average = machine.load_average()
+    lanes = [lane for name, lane in LANES.items() if name in options.lane]
+    extent = QUICK if options.quick else FULL
+    proxies = [nexus(), *neighbours.chosen(options.neighbours, say), *(other(*named) for named in options.also)]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         programs = build(Path(folder))
         if programs is None:
             say("skipped: the fake upstream and the load are written in C, and there is no gcc; install it")
             return 0
-        proxies = [*installed(), *(other(*named) for named in options.also)]
-        extent = QUICK if options.quick else FULL
-        measured = compare(proxies, programs, cores, extent, Path(folder), say)
+        measured = compare(lanes, proxies, programs, cores, extent, Path(folder), say)
     report = page.Report(
         conditions=_conditions(options, cores, extent, load_average),
+        lanes=lanes,
+        proxies=[proxy for proxy in proxies if proxy.name in measured],
         measured=measured,
         verdicts=thresholds.judge(measured),
-        micro="" if options.no_micro else micro.run_all(cores),
+        micro=micro.run_all(cores) if options.micro else "",
     )
     say(page.rendered(report))
     if options.write_docs:
         page.write(report)
-    return 1 if options.check and any(verdict.is_broken for verdict in report.verdicts) else 0
+    return 1 if options.check and any(limit.is_broken for limit, _ in report.verdicts) else 0
 
 
 def say(text: str) -> None:
-    """Tell whoever runs this."""
+    """Print what is found."""
     print(text, flush=True)  # noqa: T201 - output
 
 
@@ -72,18 +81,38 @@ def _conditions(options: argparse.Namespace, cores: Cores, extent: Extent, load_
     return [
         f"{options.date}: {machine.machine()}; load average {load_average:.1f} before.",
         f"{machine.libraries()}.",
-        f"{pinned} Medians of {extent.rounds} rounds of {extent.seconds:g} s per load.",
+        f"{pinned} Medians of {extent.rounds} rounds of {extent.seconds:g} s per load, with the range of the ratio.",
     ]
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.epilog = f"Parts, each with options of its own: {', '.join(PARTS)}"
-    parser.add_argument("--quick", action="store_true", help="less of everything: half a minute, and rough figures")
+    parser.add_argument("--quick", action="store_true", help="less of everything: about a minute, rough figures")
+    parser.add_argument(
+        "--lane",
+        action="append",
+        choices=LANES,
+        metavar="NAME",
+        help=f"measure this lane only; may be given several times: {', '.join(LANES)}",
+    )
+    parser.add_argument(
+        "--neighbours",
+        type=_names,
+        metavar="NAME,...",
+        help=f"compare with these, or all, or none: {', '.join(NEIGHBOURS)}. Those that are not installed are skipped. "
+        f"Default: all; with --quick or --lane, {' and '.join(NAMES_IN_PROMISES)}",
+    )
+    parser.add_argument(
+        "--install",
+        action="store_true",
+        help="first install neighbours that are missing: with apt-get (as root), and from PyPI and npm into "
+        f"{CACHE}; minutes and gigabytes",
+    )
     parser.add_argument("--write-docs", action="store_true", help=f"put the results into {page.PAGE.name}")
     parser.add_argument("--date", type=date.fromisoformat, help="of this run, for --write-docs: YYYY-MM-DD")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a promise is broken by more than noise")
-    parser.add_argument("--no-micro", action="store_true", help="leave out the single steps")
+    parser.add_argument("--no-micro", dest="micro", action="store_false", help="leave out the single steps")
     parser.add_argument(
         "--also",
         action="append",
@@ -96,8 +125,22 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(words)
     if options.write_docs and options.date is None:
         parser.error("--write-docs needs --date")
+    if options.write_docs and options.lane:
+        parser.error("--write-docs needs all lanes")
     options.date = options.date or "Undated"
+    if options.neighbours is None:
+        options.neighbours = NAMES_IN_PROMISES if options.quick or options.lane else tuple(NEIGHBOURS)
+    options.micro = options.micro and not options.lane and not options.quick
+    options.lane = options.lane or tuple(LANES)
     return options
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = {"all": tuple(NEIGHBOURS), "none": ()}.get(text, tuple(text.split(",")))
+    for name in names:
+        if name not in NEIGHBOURS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(NEIGHBOURS)}")
+    return names
 
 
 def _named(text: str) -> tuple[str, str]:

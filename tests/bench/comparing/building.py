@@ -25,5 +25,5 @@ def build(folder: Path) -> Programs | None:
     programs = Programs(upstream=folder / "upstream", load=folder / "load")
     for program in (programs.upstream, programs.load):
         source = SOURCES / f"{program.name}.c"
-        subprocess.run([gcc, "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
+        subprocess.run([gcc, "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source, "-lm"], check=True)
     return programs

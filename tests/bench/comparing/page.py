@@ -7,14 +7,17 @@ from typing import Final
 import msgspec
 
 from comparing.comparison import DIRECT
-from comparing.figures import Figure, Measured
-from comparing.proxies import NEXUS
-from comparing.thresholds import Verdict
+from comparing.figures import ADDED_UP, Figure, Measured
+from comparing.lane import Lane
+from comparing.proxies import NEXUS, Proxy
+from comparing.thresholds import Verdict, show
 
 PAGE: Final = Path(__file__).parents[3] / "docs/reference/performance.rst"
 BEGIN: Final = ".. What follows is written by tests/bench/{script} --write-docs.\n"
 END: Final = ".. The end of what is written.\n"
 NOTHING: Final = "\\-"
+UNRELATED: Final = ADDED_UP | {Figure.ADDED_P50, Figure.ADDED_P99}
+"""Figures that may be 0, or below: their ratios say nothing."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -22,25 +25,55 @@ class Report(msgspec.Struct, frozen=True):
 
     conditions: Sequence[str]
     """On what, when and how much was measured: one sentence each."""
+    lanes: Sequence[Lane]
+    proxies: Sequence[Proxy]
     measured: Mapping[str, Measured]
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[tuple[Verdict, Verdict | None]]
     micro: str
 
 
 def rendered(report: Report) -> str:
     """Return the part of the page that a run makes."""
-    proxies = list(report.measured.values())
-    heads = [f"{proxy.name} {proxy.version}".strip() for proxy in proxies]
-    figures = ([figure.title, *(_cell(figure, proxy, proxies[0]) for proxy in proxies)] for figure in Figure)
-    verdicts = ([verdict.threshold.figure.title, verdict.threshold.text, verdict.text] for verdict in report.verdicts)
     return "\n".join(
         (
             "".join(f"- {condition}\n" for condition in report.conditions),
-            table(["", *heads], (row for row in figures if set(row[1:]) != {NOTHING})),
-            table(["Promise", "Limit", "In this run"], verdicts),
+            table(["Proxy", "Configured, besides ports; all else is default"], map(_configured, report.proxies)),
+            *(_lane(lane, list(report.measured.values())) for lane in report.lanes),
+            _verdicts(report.verdicts),
             _literal("Single steps, without a server or a socket:", report.micro) if report.micro else "",
         )
     )
+
+
+def _configured(proxy: Proxy) -> Sequence[str]:
+    return f"{proxy.name} {proxy.version}".strip(), proxy.configured
+
+
+def _lane(lane: Lane, proxies: Sequence[Measured]) -> str:
+    """Return the table of one lane: a row for each proxy, or for each figure when only Nexus was measured."""
+    measured = [proxy for proxy in proxies if any(proxy.value(figure) for figure in lane.figures)]
+    figures = [figure for figure in lane.figures if any(proxy.value(figure) for proxy in measured)]
+    if [proxy.name for proxy in measured] == [NEXUS]:
+        heads, rows = ["Figure", NEXUS], [[figure.title, _cell(figure, measured[0], measured[0])] for figure in figures]
+    else:
+        heads = ["Proxy", *(figure.title for figure in figures)]
+        rows = [[proxy.name, *(_cell(figure, proxy, measured[0]) for figure in figures)] for proxy in measured]
+    return f"*{lane.name}*: {lane.text}\n\n{table(heads, rows)}"
+
+
+def _verdicts(verdicts: Sequence[tuple[Verdict, Verdict | None]]) -> str:
+    rows = (
+        [limit.figure.title, limit.limit.text, limit.text, *(_goal_cells(goal))]
+        for limit, goal in verdicts
+        if limit.found is not None
+    )
+    return table(["Promise", "Limit", "In this run", "Goal beyond it", "In this run"], rows)
+
+
+def _goal_cells(goal: Verdict | None) -> Sequence[str]:
+    if goal is None:
+        return NOTHING, NOTHING
+    return goal.limit.text, "not measured" if goal.found is None else "reached" if goal.is_kept else "not reached"
 
 
 def write(report: Report) -> None:
@@ -60,8 +93,9 @@ def _cell(figure: Figure, proxy: Measured, nexus: Measured) -> str:
     value = proxy.value(figure)
     if value is None:
         return NOTHING
-    ratio = nexus.ratio(figure, proxy) if proxy.name not in {NEXUS, DIRECT} else None
-    return figure.show(value) if ratio is None else f"{figure.show(value)} ({ratio:.2f} x)"
+    ratio = nexus.ratio(figure, proxy) if proxy.name not in {NEXUS, DIRECT} and figure not in UNRELATED else None
+    shown = figure.show(value.middle)
+    return shown if ratio is None else f"{shown} ({show(figure, ratio, is_ratio=True)})"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

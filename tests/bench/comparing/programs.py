@@ -3,15 +3,16 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from comparing.cores import starting_on
 
 STOP_S: Final = 10.0
-TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 KIB: Final = 1024
 
 
@@ -28,7 +29,7 @@ class Program:
 
     def cpu_s(self) -> float:
         """Return the processor time spent so far, in user and system mode."""
-        return sum(_cpu_ticks(pid) for pid in self._pids()) / TICKS_PER_S
+        return sum(map(_cpu_s, self._pids()))
 
     def rss_kib(self) -> float:
         """Return the resident memory; what parent and children share counts for each."""
@@ -52,13 +53,24 @@ class Program:
 
 
 @contextmanager
-def running(command: Sequence[str | Path], *, cores: frozenset[int], log: Path) -> Iterator[Program]:
-    """Run *command* on *cores*, with a clean environment and its output in *log*."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
+def running(
+    command: Sequence[str | Path],
+    *,
+    cores: frozenset[int],
+    log: Path,
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Program]:
+    """Run *command* on *cores*, with *environ* added to a clean environment and its output in *log*."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
     # Appended to, so that it may be emptied while the program runs.
     with log.open("ab") as output, starting_on(cores):
         started = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=environ, cwd=log.parent, start_new_session=True
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**inherited, **environ},
+            cwd=log.parent,
+            start_new_session=True,
         )
     program = Program(started, log)
     try:
@@ -72,9 +84,12 @@ def _group_of(pid: int) -> int | None:
     return int(fields[2]) if fields else None
 
 
-def _cpu_ticks(pid: int) -> int:
-    fields = _stat(pid)
-    return int(fields[11]) + int(fields[12]) if fields else 0
+def _cpu_s(pid: int) -> float:
+    # clock_getcpuclockid(3) as Linux computes it; /proc counts in hundredths of a second only.
+    try:
+        return time.clock_gettime(~pid << 3 | 2)
+    except OSError:
+        return 0.0
 
 
 def _rss_kib(pid: int) -> float:
