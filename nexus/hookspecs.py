@@ -148,6 +148,22 @@ def nexus_commands(config: Any) -> Iterable[Any]:
 
 
 @hookspec
+def nexus_observers(config: Any, state: Any) -> Iterable[Any]:
+    """Contribute functions that are called with each request's end (``nexus.api.ExchangeOutcome``), as
+    :func:`nexus_exchange_finished` is.
+
+    Called at the start and at each reload, after :func:`nexus_reconcilers`, when your stages know whether they only
+    observe. A request is reported to the functions of the configuration under which it began. Return an empty list if
+    there is nothing to observe: then no request costs your plugin anything.
+
+    :param config: your table, decoded.
+    :param state: as for :func:`nexus_reconcilers`.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
 def nexus_exchange_finished(config: Any, outcome: Any, state: Any) -> None:
     """Observe how a request ended (``nexus.api.ExchangeOutcome``): finished, client left, backend broke, rejected, …
 

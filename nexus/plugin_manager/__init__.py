@@ -7,7 +7,7 @@
 ``plugin``         one loaded plugin, and calls of its hooks
 ``tables``         decodes a plugin's table
 ``contributions``  what the plugins contribute under one configuration
-``observer``       calls a plugin's ``nexus_exchange_finished`` with every outcome
+``observer``       calls an observer of a plugin with every outcome
 =================  ==================================================================
 """
 

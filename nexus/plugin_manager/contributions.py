@@ -14,7 +14,7 @@ from nexus.containment import safe_text
 from nexus.domain.kinds import BackendKind
 from nexus.domain.routes import AdminRoute
 from nexus.errors import ConfigError, PluginError
-from nexus.plugin_manager.observer import Observer
+from nexus.plugin_manager.observer import Observer, function_of
 from nexus.plugin_manager.plugin import Plugin
 from nexus.plugin_manager.tables import config_type_of, decode_table
 
@@ -138,10 +138,20 @@ class Contributions:
 
     def exchange_observers(self) -> tuple[Observer, ...]:
         """Return plain functions of one outcome, which never raise."""
+        contributed = list(self._collect("nexus_observers"))
+        for plugin, observe in contributed:
+            if not callable(observe):
+                raise _wrong(plugin, "nexus_observers", "functions", observe)
         return tuple(
-            Observer(plugin, implementation, self._configs[plugin.name])
+            Observer(plugin, observe)
             for plugin in self.plugins
-            for implementation in plugin.hooks.get("nexus_exchange_finished", ())
+            for observe in (
+                *(observe for owner, observe in contributed if owner is plugin),
+                *(
+                    function_of(implementation, config=self._configs[plugin.name], state=plugin.state)
+                    for implementation in plugin.hooks.get("nexus_exchange_finished", ())
+                ),
+            )
         )
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Calls one plugin's ``nexus_exchange_finished`` with every outcome, and contains its failures."""
+"""Calls one observer of a plugin with every outcome, and contains its failures."""
 
 import inspect
 from collections.abc import Callable
@@ -24,29 +24,24 @@ SLOW_S: Final = 0.05
 class Observer:
     """A function of an outcome that never raises, and that costs less than a call through pluggy."""
 
-    __slots__ = ("_call", "_clock", "_repeats", "_takes_outcome", "plugin")
+    __slots__ = ("_clock", "_observe", "_repeats", "plugin")
 
     def __init__(
         self,
         plugin: Plugin,
-        implementation: pluggy.HookImpl,
-        config: Any,
+        observe: Callable[[ExchangeOutcome], object],
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.plugin = plugin
-        offered = {"config": config, "state": plugin.state}
-        self._call = partial(
-            implementation.function, **{k: offered[k] for k in implementation.argnames if k in offered}
-        )
-        self._takes_outcome = "outcome" in implementation.argnames
+        self._observe = observe
         self._clock = clock
         self._repeats = Repeats()
 
     def __call__(self, outcome: ExchangeOutcome) -> None:
         began = self._clock()
         try:
-            returned = self._call(outcome=outcome) if self._takes_outcome else self._call()
-            if inspect.iscoroutine(returned):
+            returned = self._observe(outcome)
+            if returned is not None and inspect.iscoroutine(returned):
                 returned.close()
                 raise PluginError("it is async, but must be a plain function")  # noqa: TRY301 - one way to fail
         except BaseException as exc:
@@ -65,3 +60,16 @@ class Observer:
         if (unsaid := self._repeats.unsaid(event, self._clock())) is not None:
             plugin = self.plugin
             write(event, plugin=plugin.name, distribution=plugin.distribution, unsaid_before=unsaid, **facts)
+
+
+def function_of(implementation: pluggy.HookImpl, **offered: Any) -> Callable[[ExchangeOutcome], object]:
+    """Return *implementation* of ``nexus_exchange_finished`` as a function of the outcome.
+
+    :param offered: the other arguments that it may take.
+    """
+    call = partial(
+        implementation.function, **{name: offered[name] for name in implementation.argnames if name in offered}
+    )
+    if "outcome" not in implementation.argnames:
+        return lambda _: call()
+    return lambda outcome: call(outcome=outcome)

@@ -9,7 +9,7 @@ disturbs the machine is not ours.
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime
 from itertools import cycle, islice
@@ -257,9 +257,7 @@ def _recording(contributions: Contributions, fleet: FleetSnapshot) -> Step:
 
 
 def _observer_of(contributions: Contributions, plugin: str) -> Callable[[Any], None]:
-    # One observer for each plugin that has any, in the order of the plugins.
-    names: Iterator[str] = (p.name for p in contributions.plugins for _ in p.hooks.get("nexus_exchange_finished", ()))
-    return dict(zip(names, contributions.exchange_observers(), strict=True))[plugin]
+    return next(observe for observe in contributions.exchange_observers() if observe.plugin.name == plugin)
 
 
 def _step(name: str, seconds: list[float], most_us: float | None = None) -> Step:

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 from click.testing import CliRunner
+from structlog.testing import capture_logs
 
 from nexus import hookspecs
 from nexus.config.schema import PluginLoadingConfig, RoutingConfig, StoreConfig
@@ -18,7 +19,7 @@ from nexus.routing.assembly import build_router
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.store.memory import MemoryStore
 from nexus.store.sqlite import SqliteStore
-from nexus.testing.builders import CHAT, make_backend, make_fleet, make_intent
+from nexus.testing.builders import CHAT, make_backend, make_fleet, make_intent, make_outcome
 from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
 from nexus.testing.imports import assert_only_uses_api
@@ -231,6 +232,17 @@ async def test_nexus_routes_gives_a_page(root):
         page = await asyncio.to_thread(until, lambda: ask(url, "/admin/endings").json())
 
         assert page == {"finished": 1}
+
+
+def test_nexus_observers_are_called_when_there_is_something_to_observe(contributions):
+    assert contributions("slow_requests").exchange_observers() == ()
+    (observe,) = contributions("slow_requests", longer_than_seconds=60).exchange_observers()
+
+    with capture_logs() as lines:
+        for duration_s in (59.0, 61.0):
+            observe(make_outcome(duration_s=duration_s))
+
+    assert [(line["event"], line["took_s"]) for line in lines] == [("slow_request", 61.0)]
 
 
 async def test_nexus_exchange_finished_sees_how_a_request_ended(root):

@@ -190,5 +190,10 @@ def nexus_commands(config: Config) -> list[click.Command]:
 
 
 @hookimpl
+def nexus_observers(config: Config) -> list[Callable[[ExchangeOutcome], None]]:
+    return [nexus_exchange_finished] if config.limit else []
+
+
+@hookimpl
 def nexus_exchange_finished(outcome: ExchangeOutcome) -> None:
     assert_type(outcome.backend, str | None)

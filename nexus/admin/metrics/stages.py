@@ -16,6 +16,10 @@ SUFFIXES: Final = ("", "_total", "_created", "_bucket", "_sum", "_count")
 """What a format appends to the name of a metric; two metrics that share a result break the whole page."""
 
 
+_OBSERVING: Final = frozenset({"nexus_observers", "nexus_exchange_finished"})
+"""The hooks of plugins that observe how requests end."""
+
+
 class StageMetrics:
     """Reads the counts of the pipeline at each scrape."""
 
@@ -98,7 +102,7 @@ class StageMetrics:
         yield from self._observer_families()
 
     def _observer_families(self) -> Iterator[Family]:
-        observing = [plugin for plugin in self._plugins() if "nexus_exchange_finished" in plugin.hooks]
+        observing = [plugin for plugin in self._plugins() if not _OBSERVING.isdisjoint(plugin.hooks)]
         yield counter(
             "nexus_observer_failures",
             "Failures of a plugin at observing how a request ended.",

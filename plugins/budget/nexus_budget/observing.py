@@ -8,9 +8,7 @@ from nexus_budget.tokens import BYTES_PER_TOKEN
 
 
 def account_for(outcome: ExchangeOutcome, config: BudgetConfig, budget: Budget) -> None:
-    """Book the cost of the attempts of *outcome*, if the stage only observes."""
-    if not outcome.attempts or not budget.terms(config).is_observed:
-        return
+    """Book the cost of the attempts of *outcome*."""
     for attempt in outcome.attempts:
         rate = budget.newest_stage.prices.last_rate(attempt.backend, attempt.model)
         if rate is None or rate.is_free or not may_have_cost(attempt):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -46,8 +47,11 @@ def nexus_services(
 
 
 @hookimpl
-def nexus_exchange_finished(config: BudgetConfig, outcome: ExchangeOutcome, state: dict[str, Any]) -> None:
-    account_for(outcome, config, budget_of(state))
+def nexus_observers(config: BudgetConfig, state: dict[str, Any]) -> list[Callable[[ExchangeOutcome], None]]:
+    budget = budget_of(state)
+    stage = budget.newest_stage
+    # Otherwise the holds of the stage book what is spent.
+    return [partial(account_for, config=config, budget=budget)] if stage is not None and stage.is_observed else []
 
 
 @hookimpl

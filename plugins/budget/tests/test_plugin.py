@@ -49,6 +49,7 @@ def exchange(**attempt):
 
 def observed(state, *, is_observed):
     (stage,) = plugin.nexus_reconcilers(config=CONFIG, state=state)
+    stage.is_observed = is_observed
     budget_of(state).adopt(terms_of(CONFIG, is_observed=is_observed))
     return stage
 
@@ -88,7 +89,8 @@ async def test_a_service_knows_whether_the_stage_only_observes(state, store, is_
 def test_what_a_stage_that_observes_let_pass_is_counted(state, ask, attempt, usd):
     observed(state, is_observed=True).reconcile(ask())
 
-    plugin.nexus_exchange_finished(config=CONFIG, outcome=exchange(**attempt), state=state)
+    (observe,) = plugin.nexus_observers(config=CONFIG, state=state)
+    observe(exchange(**attempt))
 
     assert budget_of(state).account.book_of("2026-05").settled_usd == Decimal(usd)
 
@@ -96,10 +98,7 @@ def test_what_a_stage_that_observes_let_pass_is_counted(state, ask, attempt, usd
 def test_what_a_stage_has_held_is_not_counted_twice(state, ask):
     observed(state, is_observed=False).reconcile(ask())
 
-    plugin.nexus_exchange_finished(config=CONFIG, outcome=exchange(usage=TokenUsage(1000, 10)), state=state)
-
-    assert budget_of(state).account.books.keys() == {"2026-05"}
-    assert budget_of(state).account.book_of("2026-05").settled_usd == 0
+    assert plugin.nexus_observers(config=CONFIG, state=state) == []
 
 
 def test_the_page_shows_the_month(state):

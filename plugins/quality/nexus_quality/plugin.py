@@ -1,6 +1,7 @@
 """The hooks of the quality plugin."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from nexus.api import AdminReply, AdminRoute, ExchangeOutcome, Reconciler, hookimpl
@@ -21,8 +22,8 @@ def nexus_reconcilers(config: QualityConfig, state: dict[str, Any]) -> list[Reco
 
 
 @hookimpl
-def nexus_exchange_finished(config: QualityConfig, outcome: ExchangeOutcome, state: dict[str, Any]) -> None:
-    _measurements(state).record(outcome, config)
+def nexus_observers(config: QualityConfig, state: dict[str, Any]) -> list[Callable[[ExchangeOutcome], None]]:
+    return [partial(_measurements(state).record, config=config)]
 
 
 @hookimpl

@@ -30,8 +30,9 @@ def test_it_imports_nothing_of_nexus_but_the_api():
 def test_what_one_hook_learns_the_others_know_after_a_reload_too(state, make_attempt, make_outcome):
     config, reloaded = QualityConfig(), QualityConfig(min_samples=5)
     reconciled(config, state)
+    (observe,) = plugin.nexus_observers(config, state)
     for _ in range(9):
-        plugin.nexus_exchange_finished(config, make_outcome(make_attempt(status=503)), state)
+        observe(make_outcome(make_attempt(status=503)))
 
     (route,) = plugin.nexus_routes(reloaded, state)
     _, _, body = route.respond({})
@@ -41,7 +42,8 @@ def test_what_one_hook_learns_the_others_know_after_a_reload_too(state, make_att
 
 
 def test_an_exchange_may_end_before_there_is_a_stage(state, make_attempt, make_outcome):
-    plugin.nexus_exchange_finished(QualityConfig(), make_outcome(make_attempt()), state)
+    (observe,) = plugin.nexus_observers(QualityConfig(), state)
+    observe(make_outcome(make_attempt()))
 
     assert state["measurements"].recent() == []
 

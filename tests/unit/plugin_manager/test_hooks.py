@@ -11,7 +11,7 @@ from nexus import hookspecs
 from nexus.config.schema import PluginLoadingConfig
 from nexus.errors import ConfigError, PluginError
 from nexus.plugin_manager import PluginManager
-from nexus.plugin_manager.observer import Observer
+from nexus.plugin_manager.observer import Observer, function_of
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_every_hook_has_a_test():
     hooks = [name for name, f in vars(hookspecs).items() if inspect.isfunction(f) and hasattr(f, "nexus_spec")]
     tests = " ".join(name for name in vars(sys.modules[__name__]) if name.startswith("test_"))
 
-    assert len(hooks) == 10
+    assert len(hooks) == 11
     assert [hook for hook in hooks if hook not in tests] == []
 
 
@@ -232,6 +232,44 @@ def test_nexus_commands_contributes_subcommands(contributions):
     assert [command.name for _, command in contributions(code).commands()] == ["night-report"]
 
 
+def test_nexus_observers_gives_functions_of_outcomes(contributions):
+    code = """
+        seen = []
+
+        @hookimpl
+        def nexus_observers(state):
+            return [seen.append, state.setdefault("seen", []).append]
+    """
+    subject = contributions(code)
+
+    for observe in subject.exchange_observers():
+        observe("an outcome")
+
+    (hook,) = subject.plugins[0].hooks["nexus_observers"]
+    assert (hook.plugin.seen, subject.plugins[0].state) == (["an outcome"], {"seen": ["an outcome"]})
+
+
+def test_nexus_observers_may_give_none(contributions):
+    assert contributions("@hookimpl\ndef nexus_observers():\n    return []\n").exchange_observers() == ()
+
+
+def test_nexus_observers_must_give_functions(contributions):
+    subject = contributions("@hookimpl\ndef nexus_observers():\n    return ['a word']\n")
+
+    with pytest.raises(PluginError, match=r"'night'.*nexus_observers must give functions, not 'a word'"):
+        subject.exchange_observers()
+
+
+def test_nexus_observers_that_fail_are_contained(contributions):
+    subject = contributions("@hookimpl\ndef nexus_observers():\n    return [lambda outcome: 1 / 0]\n")
+    (observe,) = subject.exchange_observers()
+
+    with capture_logs() as logs:
+        observe("an outcome")
+
+    assert [(entry["event"], entry["plugin"]) for entry in logs] == [("observer_failed", "night")]
+
+
 OBSERVER = """
 class Table(PluginConfig):
     hour: int = 8
@@ -286,7 +324,7 @@ def test_nexus_exchange_finished_that_misbehaves_is_contained(contributions, bod
 def test_nexus_exchange_finished_that_is_slow_is_named(contributions):
     ticks = iter([0.0, 0.06, 0.06])
     plugin = contributions("@hookimpl\ndef nexus_exchange_finished():\n    pass\n").plugins[0]
-    observe = Observer(plugin, plugin.hooks["nexus_exchange_finished"][0], None, clock=ticks.__next__)
+    observe = Observer(plugin, function_of(plugin.hooks["nexus_exchange_finished"][0]), clock=ticks.__next__)
 
     with capture_logs() as logs:
         observe("an outcome")
