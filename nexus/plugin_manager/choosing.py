@@ -15,7 +15,7 @@ from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.plugin_manager.finding import Candidate
 
 DISTRIBUTION = "nexus-proxy"
-FIRST_PARTY = frozenset({"affinity", "budget", "kubernetes", "privacy", "quality", "tier"})
+FIRST_PARTY = frozenset({"affinity", "budget", "kubernetes", "privacy", "quality", "redis", "tier"})
 """Plugins whose distribution is named after them."""
 
 

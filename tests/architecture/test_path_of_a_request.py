@@ -26,7 +26,7 @@ level = "info"
 interval_seconds = 3600
 
 [plugin_loading]
-disabled = ["affinity", "budget", "kubernetes", "privacy", "quality", "tier"]
+disabled = ["affinity", "budget", "kubernetes", "privacy", "quality", "redis", "tier"]
 
 [[backends]]
 name = "gpu"

@@ -45,8 +45,8 @@ def test_a_plugin_has_every_file_that_one_has(plugin_folders):
         package = f"nexus_{folder.name}"
         expected = ["pyproject.toml", "README.rst", "CHANGES.rst", "LICENSE", "tests", f"{package}/py.typed"]
         modules = [f"{package}/{module}.py" for module in ("__init__", "plugin", "config")]
-        # What it is for: a stage, or a finder of backends.
-        work = [f"{package}/{module}.py" for module in ("reconciler", "discoverer")]
+        # What it is for: a stage, a finder of backends, or a store.
+        work = [f"{package}/{module}.py" for module in ("reconciler", "discoverer", "store")]
 
         assert [name for name in (*expected, *modules) if not (folder / name).exists()] == []
         assert [name for name in work if (folder / name).exists()] != []

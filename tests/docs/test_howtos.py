@@ -10,7 +10,7 @@ from nexus.cli.main import main
 from nexus.config.loading import load
 from nexus.plugin_manager import find_plugins
 
-FIRST_PARTY = {"affinity", "budget", "kubernetes", "privacy", "quality", "tier"}
+FIRST_PARTY = {"affinity", "budget", "kubernetes", "privacy", "quality", "redis", "tier"}
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ SENDS_TO_THE_OTHER = {
 TAKES_A_TABLE = {
     "affinity": "[plugins.affinity]\nassumed_cache_tokens = 100_000\n",
     "kubernetes": '[[plugins.kubernetes.services]]\nservice = "vllm"\n',
+    "redis": '[plugins.redis]\nurl = "redis://127.0.0.1:6379/1"\n',
 }
 """By plugin that finds backends, or chooses only among equal ones, a table of it."""
 

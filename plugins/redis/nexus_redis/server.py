@@ -1,0 +1,73 @@
+"""The server: how it is reached, whether it is fit to keep the state, and the scripts that it runs."""
+
+import os
+from importlib.resources import files
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from nexus.api import StoreError
+from nexus_redis.config import RedisConfig
+
+MIN_VERSION: Final = 6
+SCRIPTS: Final = {name: files("nexus_redis").joinpath(f"{name}.lua").read_text("utf-8") for name in ("apply", "scan")}
+
+
+def client_of(config: RedisConfig) -> Redis:
+    """Return a client that connects at its first call and never tries again by itself.
+
+    :raises StoreError: the variable with the password is not set.
+    """
+    options: dict[str, Any] = {
+        "client_name": "nexus-proxy",
+        "max_connections": 4,
+        # Version 3 brings pushed messages, which nothing here uses, and more commands at each connection.
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        # The callers have deadlines of their own, which cover connecting too.
+        "socket_timeout": None,
+        "socket_connect_timeout": None,
+    }
+    if config.password_env is not None:
+        options["password"] = _password(config)
+    if config.ca_file is not None:
+        options["ssl_ca_certs"] = config.ca_file
+    client: Redis = Redis.from_url(config.url, **options)
+    return client
+
+
+def place(config: RedisConfig) -> str:
+    """Return the server's address for messages."""
+    parts = urlsplit(config.url)
+    return parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
+
+
+async def load_scripts(client: Redis) -> dict[str, str]:
+    """Check the server, and return the scripts' digests once it knows the scripts.
+
+    :raises StoreError: it is not fit for use; the text says why.
+    """
+    _check(await client.info())
+    return {name: await client.script_load(text) for name, text in SCRIPTS.items()}
+
+
+def _check(info: dict[str, Any]) -> None:
+    version = str(info.get("redis_version", MIN_VERSION))
+    if int(version.partition(".")[0]) < MIN_VERSION:
+        raise StoreError(f"it is Redis {version}; at least {MIN_VERSION} is needed")
+    policy = str(info.get("maxmemory_policy", ""))
+    if policy.startswith("allkeys-"):
+        raise StoreError(f"its maxmemory-policy is {policy}, which would drop spending; set it to noeviction")
+    if info.get("role") == "slave":
+        raise StoreError("it is a replica, which cannot be written to; give the address of the primary")
+
+
+def _password(config: RedisConfig) -> str:
+    name = config.password_env or ""
+    try:
+        return os.environ[name]
+    except KeyError:
+        raise StoreError(f"the environment variable {name}, named by password_env, is not set") from None

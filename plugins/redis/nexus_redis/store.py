@@ -1,0 +1,102 @@
+"""A store in Redis or Valkey, which several replicas share."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final, assert_never
+from uuid import uuid4
+
+from nexus.api import Add, AddIfAtMost, Delete, LimitReached, Put, Store, StoreError
+from nexus_redis.config import RedisConfig
+from nexus_redis.decimals import amount_text, limit_text
+from nexus_redis.link import Link
+from nexus_redis.server import client_of, place
+
+Change = Put | Delete | Add | AddIfAtMost
+
+MAX_BATCH: Final = 1000
+ANSWER_MS: Final = 60_000
+"""How long the server keeps the answer to a change, so that sending it again does not make it again."""
+AFTER_ALL: Final = "\U0010ffff"
+
+
+class RedisStore(Store):
+    """Keeps all entries in one hash and their order in one sorted set; scripts change both in one step."""
+
+    def __init__(self, config: RedisConfig) -> None:
+        self._config = config
+        # One hash slot, should the server be a cluster.
+        prefix = f"{{{config.prefix}}}"
+        self._entries, self._order, self._operation = f"{prefix}:entries", f"{prefix}:order", f"{prefix}:made:"
+        self._link: Link | None = None
+
+    async def open(self) -> None:
+        link = Link(client_of(self._config), place(self._config), self._config.timeout_seconds)
+        await link.open()
+        self._link = link
+
+    async def close(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+
+    async def get(self, key: str) -> bytes | None:
+        value: bytes | None = await self._opened().call(None, "HGET", self._entries, key)
+        return value
+
+    async def scan(self, prefix: str, *, after: str = "", limit: int = MAX_BATCH) -> tuple[tuple[str, bytes], ...]:
+        size = max(0, min(limit, MAX_BATCH))
+        first = f"({after}" if after >= prefix else f"[{prefix}"
+        bounds = "-" if first == "(" else first, f"({prefix}{AFTER_ALL}"
+        link = self._opened()
+        keys, values = await link.call("scan", 2, self._entries, self._order, *bounds, size) if size else ((), ())
+        return tuple((key.decode(), value) for key, value in zip(keys, values, strict=True))
+
+    async def apply(self, changes: Sequence[Change]) -> tuple[Decimal | None, ...]:
+        if len(changes) > MAX_BATCH:
+            raise ValueError(f"{len(changes)} changes in one batch; the limit is {MAX_BATCH}")
+        words = [word for change in changes for word in _words(change)]
+        link = self._opened()
+        if not changes:
+            return ()
+        made = f"{self._operation}{uuid4().hex}"
+        answer: bytes = await link.call("apply", 3, self._entries, self._order, made, ANSWER_MS, *words, key=made)
+        outcome, *lines = answer.decode().split("\n")
+        if outcome == "ok":
+            return tuple(Decimal(line) if line else None for line in lines)
+        if outcome == "void":
+            raise StoreError(f"store {place(self._config)}: the change came too late and was not made")
+        change = changes[int(lines[0]) - 1]
+        if outcome == "limit":
+            raise LimitReached(change.key, Decimal(lines[1]))
+        raise _not_added(change)
+
+    def _opened(self) -> Link:
+        if self._link is None:
+            raise StoreError(f"store {place(self._config)} is not open")
+        return self._link
+
+
+def _words(change: Change) -> tuple[str | bytes, ...]:
+    """Return what the script reads of *change*."""
+    match change:
+        case Put(key, value):
+            return "P", key, value
+        case Delete(key):
+            return "D", key
+        case Add(key, amount):
+            return "A", key, _amount(change, amount)
+        case AddIfAtMost(key, amount, limit):
+            return "L", key, _amount(change, amount), limit_text(limit)
+        case _:
+            assert_never(change)
+
+
+def _amount(change: Change, amount: Decimal | int) -> str:
+    text = amount_text(amount)
+    if text is None:
+        raise _not_added(change)
+    return text
+
+
+def _not_added(change: Change) -> ValueError:
+    return ValueError(f"cannot add to '{change.key}': not a number, or too long")
