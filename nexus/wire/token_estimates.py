@@ -1,4 +1,4 @@
-"""Estimates the tokens of prompts, in a few passes over their JSON, and of answers that report no usage."""
+"""Estimates the tokens of prompts, and of answers that report no usage."""
 
 import re
 from typing import Final, NamedTuple
@@ -7,14 +7,13 @@ import msgspec
 
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.wire.documents import read
+from nexus.wire.message_text import MESSAGE_BYTES, measure_messages, without_files
 
 BYTES_PER_TOKEN: Final = 4
 
-MESSAGE_BYTES: Final = len('{"role":"user","content":""},')
-"""The size of a message without its text."""
-
-FILE_BYTES: Final = 4096
-"""An ASCII string without blanks of at least this length is taken for a file in base64."""
+ESCAPES_SEARCHED: Final = 4096
+MIN_DECODED_BYTES: Final = 4096
+"""In shorter messages, searches are faster than a decode."""
 
 _IMAGE_PART: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"(?:image_url|input_image|image)"')
 _HAS_ITEM: Final = re.compile(rb"[\[{][ \t\n\r]*+[^\]} \t\n\r]")
@@ -31,11 +30,13 @@ def measure(raw: bytes) -> tuple[int, bool]:
 
     Files in base64 do not count, because their tokens do not depend on their size.
 
-    :param raw: messages, tools or a string, as JSON.
+    :param raw: messages or a string, as JSON.
     """
+    if len(raw) >= MIN_DECODED_BYTES:
+        raw = without_files(raw)
+        if len(raw) >= MIN_DECODED_BYTES and (measured := measure_messages(raw)) is not None:
+            return measured
     size = len(raw) - MESSAGE_BYTES * raw.count(b'"role"')
-    if len(raw) > FILE_BYTES and _may_have_file(raw):
-        size -= sum(len(text) for text in raw.split(b'"') if len(text) >= FILE_BYTES and _is_file(text))
     if b"\\" in raw:
         size -= _escape_bytes(raw)
     if raw.startswith(b'"'):
@@ -43,14 +44,10 @@ def measure(raw: bytes) -> tuple[int, bool]:
     return max(size, 0), b"image" in raw and _IMAGE_PART.search(raw) is not None
 
 
-def _may_have_file(raw: bytes) -> bool:
-    # Such a string fills at least one window, and in text a blank is found after a few bytes of each window.
-    window = FILE_BYTES // 2
-    return any(raw.find(b" ", at, at + window) < 0 for at in range(0, len(raw) - window, window))
-
-
-def _is_file(text: bytes) -> bool:
-    return b" " not in text and b"\\" not in text and text.isascii()
+def measure_tools(raw: bytes) -> int:
+    """Return the size in bytes of the tools in *raw*, which chat templates write as JSON, without Unicode escapes."""
+    # A client that writes such escapes does so everywhere.
+    return len(raw) - 3 * raw.count(b"\\u") if b"\\u" in raw[:ESCAPES_SEARCHED] else len(raw)
 
 
 def _escape_bytes(raw: bytes) -> int:

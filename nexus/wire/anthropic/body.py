@@ -10,22 +10,23 @@ from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.kept.references import FILES_MARK, MAX_REFERENCES, file_references
 from nexus.wire.requests.body import Shape, answer_limit, read_body
 from nexus.wire.requests.limits import MaxTokens, SteeringBody
-from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure
+from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure, measure_tools
 
 NOTHING: Final = msgspec.Raw()
 
 
 def understand(endpoint: Endpoint, body: bytes) -> Requirements:
-    fields, bulk = read_body(_SHAPE, body, _PROMPT)
+    fields, bulk, text = read_body(_SHAPE, body, _PROMPT)
+    tools = bulk.pop("tools", b"")
     sizes = {name: measure(raw) for name, raw in bulk.items()}
     return Requirements(
         model=fields.model or "",
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
-        prompt_tokens=sum(size for size, _ in sizes.values()) // BYTES_PER_TOKEN,
+        prompt_tokens=(sum(size for size, _ in sizes.values()) + measure_tools(tools)) // BYTES_PER_TOKEN,
         max_tokens=answer_limit(fields.max_tokens, fields.max_tokens_to_sample),
         needs_vision="messages" in sizes and sizes["messages"][1],
-        needs_tools=has_items(bulk.get("tools", b"")),
-        references=tuple(islice(file_references(body), MAX_REFERENCES)) if FILES_MARK in body else (),
+        needs_tools=has_items(tools),
+        references=tuple(islice(file_references(text), MAX_REFERENCES)) if FILES_MARK in text else (),
         needs_json=any(_asks_for_json(format_) for format_ in (fields.output_config, fields.output_format) if format_),
     )
 

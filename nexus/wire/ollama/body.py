@@ -9,13 +9,13 @@ import msgspec
 from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.requests.body import Shape, answer_limit, read_body
 from nexus.wire.requests.limits import MaxTokens, RoutedBody, TopTokens
-from nexus.wire.token_estimates import BYTES_PER_TOKEN, Prompts, has_items, measure, measure_each
+from nexus.wire.token_estimates import BYTES_PER_TOKEN, Prompts, has_items, measure, measure_each, measure_tools
 
 NOTHING: Final = msgspec.Raw()
 
 
 def understand(endpoint: Endpoint, body: bytes) -> Requirements:
-    fields, bulk = read_body(_SHAPE, body, _BULK)
+    fields, bulk, text = read_body(_SHAPE, body, _BULK)
     each = measure_each(bulk["input"]) if "input" in bulk else _NO_INPUT
     return Requirements(
         model=fields.model or "",
@@ -27,13 +27,13 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         needs_json=len(fields.format) > len('""') and bytes(fields.format) != b"null",
         needs_embeddings=endpoint.capability == "embeddings",
         further_prompt_tokens=each.further_tokens,
-        answers=0 if endpoint.capability == "chat" and _only_loads(body, bulk) else 1,
+        answers=0 if endpoint.capability == "chat" and _only_loads(text, bulk) else 1,
     )
 
 
 _NO_INPUT: Final = Prompts()
-_SUMMED: Final = ("messages", "tools", "prompt", "system", "suffix")
-_BULK: Final = (*_SUMMED, "input", "context", "images")
+_SUMMED: Final = ("messages", "prompt", "system", "suffix")
+_BULK: Final = (*_SUMMED, "tools", "input", "context", "images")
 
 
 class _Options(msgspec.Struct, gc=False):
@@ -64,7 +64,7 @@ _SHAPE: Final = Shape(
 
 
 def _tokens(bulk: Mapping[str, bytes]) -> int:
-    size = sum(measure(bulk[name])[0] for name in _SUMMED if name in bulk)
+    size = sum(measure(bulk[name])[0] for name in _SUMMED if name in bulk) + measure_tools(bulk.get("tools", b""))
     tokens = size // BYTES_PER_TOKEN
     if "context" in bulk:
         # The conversation so far, as token ids of an earlier answer.

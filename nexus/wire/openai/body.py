@@ -13,14 +13,14 @@ from nexus.wire.documents import read
 from nexus.wire.kept.references import FILES_MARK, MAX_REFERENCES, file_references
 from nexus.wire.requests.body import Shape, answer_limit, read_body
 from nexus.wire.requests.limits import Choices, MaxTokens, Refused, SteeringBody, TopTokens
-from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure, measure_each
+from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure, measure_each, measure_tools
 
 NOTHING: Final = msgspec.Raw()
 
 
 def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     prompt = _PROMPTS.get(endpoint.name, _NO_PROMPT)
-    fields, bulk = read_body(_SHAPE, body, prompt.members)
+    fields, bulk, text = read_body(_SHAPE, body, prompt.members)
     measured = _measure(prompt, bulk)
     return Requirements(
         model=fields.model or "",
@@ -37,7 +37,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         further_prompt_tokens=measured.further_tokens,
         answers=measured.prompts * int(max(fields.n or 1, fields.best_of or 1)),
         prompt_token_ids=0 if fields.truncate_prompt_tokens else measured.token_ids,
-        references=_references_in(fields, body) if endpoint.name in REFERRING else (),
+        references=_references_in(fields, text) if endpoint.name in REFERRING else (),
         is_kept=_is_kept(endpoint, fields),
     )
 
@@ -131,6 +131,7 @@ _PROMPTS: Final[Mapping[str, _Prompt]] = {
 """The members that a model reads, by endpoint. At other endpoints, the context is no limit."""
 
 _NO_PROMPT: Final = _Prompt()
+_TOOLS: Final = frozenset({"tools", "functions"})
 
 
 class _Measured(NamedTuple):
@@ -150,9 +151,12 @@ def _measure(prompt: _Prompt, bulk: Mapping[str, bytes]) -> _Measured:
             tokens, further, prompts = tokens + each.longest_tokens, further + each.further_tokens, each.number
             token_ids += each.longest_ids
             continue
+        if name in _TOOLS:
+            size += measure_tools(raw)
+            continue
         text_bytes, is_shown = measure(raw)
         size += text_bytes
-        has_image = has_image or (is_shown and name != "tools")
+        has_image = has_image or is_shown
     return _Measured(size // BYTES_PER_TOKEN + tokens, further, prompts, has_image, token_ids)
 
 

@@ -1,19 +1,24 @@
 """Decodes what routing reads from a JSON body, and refuses bodies that another parser could read differently."""
 
 import re
+from codecs import utf_8_decode
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from nexus.errors import RequestError
+from nexus.wire.documents import read
 from nexus.wire.json_members import CrowdedObjectError, members
+from nexus.wire.message_text import FILE_BYTES, without_files
 from nexus.wire.requests.limits import MAX_COUNTED_TOKENS, MAX_ITEMS, MAX_MODEL_CHARACTERS, RoutedBody
 
 T = TypeVar("T", bound=RoutedBody)
 
 LARGE_BYTES: Final = 64 * 1024
 """A shorter body cannot exceed a limit on sizes; a longer one is not searched for endless numbers."""
+
+CHECKED_BYTES: Final = 16 * 1024
 
 _WHERE: Final = re.compile(r"(.*) - at `\$\.?(.*)`")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -31,24 +36,25 @@ class Shape(NamedTuple, Generic[T]):
     """Members that are not allowed in requests."""
 
 
-def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[T, Mapping[str, bytes]]:
-    """Decode *body*; return its fields, and the bytes of its members among *bulk_names*.
+def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[T, dict[str, bytes], bytes]:
+    """Decode *body*; return its fields, the bytes of its members among *bulk_names*, and the text of the body.
+
+    Long files may be missing in the text, and in the members: an empty string is in their place.
 
     :raises RequestError: and nothing else, whatever the bytes are.
     """
     # Never `from exc`: errors of the decoder can contain the prompt. And all of it inside the `try`: what one decoder
     # accepts can be nested too deeply for the next one.
     try:
-        fields = shape.decoder.decode(body)
-        if not body.isascii():
-            # The decoder does not check the encoding of what it skips.
-            body.decode()
+        fields, text = (shape.decoder.decode(body), body) if len(body) < FILE_BYTES else _decoded(shape, body)
+        if not text.isascii():
+            _check_encoding(text)
         if fields.model:
             check_model(fields.model)
         else:
-            _refuse_other_spellings(body)
+            _refuse_other_spellings(text)
         bulk: dict[str, bytes] = {}
-        rest = body
+        rest = text
         for name in bulk_names:
             if value := getattr(fields, name):
                 bulk[name] = raw = bytes(value)
@@ -56,7 +62,7 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
         if not is_plain(rest):
             _refuse_ambiguous(rest)
         _refuse_endless_numbers(rest)
-        if len(body) > LARGE_BYTES:
+        if len(text) > LARGE_BYTES:
             _check_sizes(fields, shape)
     except msgspec.ValidationError as exc:
         raise _invalid_value(exc, shape.refused) from None
@@ -64,7 +70,26 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
         raise RequestError("invalid_json", "the body is not valid JSON in UTF-8") from None
     except RecursionError:
         raise RequestError("invalid_json", "the body is nested too deeply") from None
-    return fields, bulk
+    return fields, bulk, text
+
+
+def _decoded(shape: Shape[T], body: bytes) -> tuple[T, bytes]:
+    """Return the fields of *body*, and its bytes, without long files if what is left says the same."""
+    if (text := without_files(body)) is not body:
+        fields = read(shape.decoder, text)
+        # The lengths of these are checked.
+        if fields is not None and fields.model and not any(getattr(fields, name) for name in shape.max_bytes):
+            return fields, text
+    return shape.decoder.decode(body), body
+
+
+def _check_encoding(text: bytes) -> None:
+    """Raise UnicodeDecodeError when *text* is not UTF-8; the decoder does not check what it skips."""
+    # In pieces, which need little memory each: a long text would be slower for the memory of its characters.
+    at, size = 0, len(text)
+    while at < size:
+        _, read_bytes = utf_8_decode(text[at : at + CHECKED_BYTES], "strict", at + CHECKED_BYTES >= size)
+        at += read_bytes
 
 
 def check_model(model: str) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from nexus.domain.request import PROMPT_BLOCK_BYTES
 from nexus.wire.documents import read
+from nexus.wire.message_text import FILE_BYTES, without_files
 
 MAX_BLOCKS: Final = 4096
 """Of one prompt: about a million tokens, whose hashes take two milliseconds. What follows is not hashed."""
@@ -39,7 +40,7 @@ def prompt_marks(
     :param has_cache_control: whether clients of the API say in a prompt what to cache, as Anthropic's do.
     :param headers: as in :attr:`nexus.proxy.headers.from_client.Head.forward`: lower-case name, and the whole line.
     """
-    fields = read(_BODY, body)
+    fields = read(_BODY, body) if len(body) < FILE_BYTES else _decoded(body)
     if fields is None:
         return PromptMarks()
     return PromptMarks(_blocks(fields, has_cache_control=has_cache_control), _conversation(fields, headers))
@@ -66,6 +67,14 @@ class _Body(msgspec.Struct, gc=False):
     session_id: msgspec.Raw = msgspec.Raw()
 
 
+def _decoded(body: bytes) -> _Body | None:
+    # A file is as long in tokens as another, however many bytes it has: it counts as the few bytes of its hash.
+    text = without_files(body, lambda file: b"%x" % (hash((_KEY, file)) & _UNSIGNED))
+    fields = read(_BODY, text)
+    return read(_BODY, body) if fields is None and text is not body else fields
+
+
+_UNSIGNED: Final = 2**64 - 1
 _BODY: Final = msgspec.json.Decoder(_Body)
 _NAME: Final = msgspec.json.Decoder(str)
 

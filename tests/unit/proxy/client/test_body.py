@@ -246,7 +246,7 @@ async def marked(make_message, endpoint, body, *headers, marked_by=()):
     return await understand(PROTOCOLS[endpoint.protocol], endpoint, head, body, marked_by=marked_by)
 
 
-PROMPT = b'{"model": "llama3", "prompt": "%b"}' % (b"x" * 5000)
+PROMPT = b'{"model": "llama3", "prompt": "%b"}' % (b"x " * 2500)
 
 
 @pytest.mark.parametrize("size", [100, 10**6])

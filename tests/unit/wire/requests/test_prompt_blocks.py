@@ -83,7 +83,7 @@ def test_what_is_no_object_has_no_hashes(body):
 
 
 def test_an_endless_prompt_has_a_bounded_number_of_hashes():
-    assert len(blocks(prompt="x" * (MAX_BLOCKS + 2) * PROMPT_BLOCK_BYTES)) == MAX_BLOCKS
+    assert len(blocks(prompt="x " * (MAX_BLOCKS + 2) * PROMPT_BLOCK_BYTES)) == MAX_BLOCKS
 
 
 def test_a_prompt_shorter_than_a_block_has_none():
@@ -124,3 +124,14 @@ def test_a_conversation_is_recognised_by_a_member(member):
 @pytest.mark.parametrize("body", [b"{}", b'{"session_id": null}', b'{"session_id": 7}', b'{"prompt_cache_key": ""}'])
 def test_a_request_without_such_a_name_has_no_conversation(body):
     assert conversation(body, (b"User-Agent", b"x")) == 0
+
+
+def test_another_file_is_another_prompt_and_its_length_does_not_count():
+    def marks(file):
+        return blocks(messages=[{"role": "user", "content": [{"image_url": {"url": file}}]}, *MESSAGES])
+
+    one, same, other, long = marks("A" * 9000), marks("A" * 9000), marks("B" * 9000), marks("A" * 90_000)
+
+    assert one == same
+    assert common(one, other) == common(one, long) == 0
+    assert len(one) == len(other) == len(long)
