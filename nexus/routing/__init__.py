@@ -6,6 +6,7 @@
 ``policies``         ``[[routing.policies]]``: which apply to a request
 ``intent``           the request being routed, with what the stages have decided so far
 ``pipeline``         runs the stages, and has each reserve what an attempt needs
+``verdict_memo``     the verdicts that are the same for many requests
 ``stage``            one stage: its interface, how it is run, and what happens when it fails
 ``core_stages``      the two built-in stages, *analyze* and *schedule*
 ``ranking``          the strategies by which *schedule* orders the remaining backends

@@ -37,11 +37,13 @@ def build_router(
         observe=config.observe,
         file=file,
     )
+    keys = contributions.policy_keys() if contributions else {}
+    policies = decode_policies(config.policies, keys, file=file)
     return Router(
-        pipeline=Pipeline(places),
+        pipeline=Pipeline(places, policies=[policy.keys for policy in policies.every]),
         schedule=schedule,
         naming=Naming.of(config.aliases, loose_tags=config.loose_tags),
         fallbacks=config.fallbacks,
         default_model=config.default_model,
-        policies=decode_policies(config.policies, contributions.policy_keys() if contributions else {}, file=file),
+        policies=policies,
     )

@@ -5,7 +5,7 @@ A record never refers to a snapshot, an intent or a router, because it outlives 
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -19,6 +19,7 @@ from nexus.routing.model_names.resolution import Resolution
 from nexus.routing.policies import Policy
 from nexus.routing.ranking.scoring import Ranked
 from nexus.routing.ranking.strategies import Strategy
+from nexus.routing.stage.runner import Stage
 
 MAX_RECORDS: Final = 1000
 MAX_RECORDS_WITH_FACTS: Final = 100
@@ -62,6 +63,13 @@ class StageLabel(msgspec.Struct, frozen=True):
     plugin: str
     priority: int
     observes: bool
+    is_idle: bool = False
+    """Whether it has nothing to decide, so that it is called only for requests with hints."""
+
+    @classmethod
+    def of(cls, stage: Stage) -> Self:
+        place = stage.place
+        return cls(place.name, place.plugin, place.priority, place.observes, stage.is_idle)
 
 
 class RoutingRules(msgspec.Struct, frozen=True):

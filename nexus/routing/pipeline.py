@@ -2,31 +2,48 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from nexus.containment import is_interrupt
 from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
 from nexus.errors import StageFailed
 from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.model_names.resolution import Resolution
 from nexus.routing.stage.api import NO_HEADERS, Hold, Refusal
 from nexus.routing.stage.counters import PipelineCounters
 from nexus.routing.stage.health import SLOW_S
 from nexus.routing.stage.order import BUILT_IN, Place
 from nexus.routing.stage.runner import Stage
+from nexus.routing.verdict_memo import Marks, VerdictMemo
+
+MAX_REMEMBERED_HOLDING: Final = 4096
+"""Models on backends: a backend that takes any model is asked for names that clients choose."""
 
 
 class Pipeline:
     """All stages, in order."""
 
-    def __init__(self, places: Sequence[Place], clock: Callable[[], float] = perf_counter) -> None:
-        self.stages: Final = tuple(Stage(place, clock) for place in places)
+    def __init__(
+        self,
+        places: Sequence[Place],
+        clock: Callable[[], float] = perf_counter,
+        *,
+        policies: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """:param policies: the keys of each traffic policy, by plugin; None: not known, so that no stage is idle."""
+        self.stages: Final = tuple(Stage(place, clock, policies, self.forget) for place in places)
         # The last stage holds the slot, which is refused most often, so it is asked first.
         self._holding = tuple(stage for stage in reversed(self.stages) if stage.holds_something)
         self._clock = clock
+        self._memo = VerdictMemo(self.stages)
+        self._snapshot: FleetSnapshot | None = None
+        self._holding_at: dict[tuple[str, str], tuple[Stage, ...]] = {}
+        """By a backend's name and its name for the model, the stages that may hold something for an attempt there."""
         self.counters = PipelineCounters()
         self.counters.stages.update({stage.place.name: stage.counters for stage in self.stages})
 
@@ -35,40 +52,80 @@ class Pipeline:
         self.counters = before.counters
         for stage in self.stages:
             stage.health.counters = self.counters.stages.setdefault(stage.place.name, stage.counters)
+        self.forget()
 
-    def run(self, intent: RoutingIntent) -> None:
+    def forget(self) -> None:
+        """Forget the verdicts that are remembered."""
+        self._memo.clear()
+        self._holding_at.clear()
+
+    def run(self, intent: RoutingIntent, alike: Resolution | None = None) -> None:
         """Let every stage exclude, avoid or weigh candidates of *intent*.
 
+        :param alike: what its candidates come from, if it is judged like other requests for these; None if there is
+            more to it: hints, an earlier attempt, or a wish for an explanation.
         :raises StageFailed: a stage failed whose failure rejects the request.
         """
-        clock = self._clock
-        excluded, spent_s = intent.excluded, intent.spent_s
-        began = before = clock()
-        for stage in self.stages:
-            health, excluded_before = stage.health, len(excluded)
-            try:
-                stage.reconcile(intent)
-            except BaseException as exc:
-                if is_interrupt(exc):
-                    raise
-                stage.failed("reconcile", exc)
-                if health.rejects:
-                    raise StageFailed(stage.place.plugin, stage.place.name) from exc
-                intent.skipped.append(stage.place.name)
-                after = clock()
-                took_s = after - before
-            else:
-                after = clock()
-                took_s = after - before
-                if health.streaks or took_s > SLOW_S:
-                    stage.took("reconcile", took_s)
-            spent_s.append(took_s)
-            counters = health.counters
-            counters.durations.observe(took_s)
-            if len(excluded) != excluded_before:
-                counters.exclusions_total += len(excluded) - excluded_before
-            before = after
+        began = before = self._clock()
+        known = None if alike is None else self._memo.find(intent, alike)
+        if known is None:
+            marks: list[Marks] = []
+            before = self._call_from(0, intent, began, marks)
+            if alike is not None:
+                self._memo.learn(intent, alike, marks)
+        else:
+            for step in known.steps:
+                if step.spared is not None:
+                    step.spared.apply(intent)
+                if step.called is not None:
+                    excluded_before = len(intent.excluded)
+                    before = self._call(step.called, intent, before)
+                    if len(intent.excluded) != excluded_before:
+                        # The stages after it have fewer candidates to judge than those that are remembered.
+                        before = self._call_from(step.next_position, intent, before, [])
+                        break
         self.counters.durations.observe(before - began)
+
+    def _call_from(self, position: int, intent: RoutingIntent, began: float, marks: list[Marks]) -> float:
+        """Call the stages from *position* on, add to *marks*, and return the time when the last has finished."""
+        before, may_rest = began, not intent.headers
+        for stage in self.stages[position:]:
+            if stage.is_idle and may_rest:
+                intent.spent_s.append(0.0)
+                stage.counters.durations.observe(0.0)
+            else:
+                before = self._call(stage, intent, before)
+            marks.append((len(intent.excluded), len(intent.avoided), len(intent.weights)))
+        return before
+
+    def _call(self, stage: Stage, intent: RoutingIntent, before: float) -> float:
+        """Call one stage, and return the time when it has finished.
+
+        :param before: the time when the stage before it had finished.
+        """
+        health, excluded_before = stage.health, len(intent.excluded)
+        try:
+            stage.reconcile(intent)
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
+            stage.failed("reconcile", exc)
+            if health.rejects:
+                raise StageFailed(stage.place.plugin, stage.place.name) from exc
+            intent.skipped.append(stage.place.name)
+            after = self._clock()
+            took_s = after - before
+        else:
+            after = self._clock()
+            took_s = after - before
+            if health.streaks or took_s > SLOW_S:
+                stage.took("reconcile", took_s)
+        intent.spent_s.append(took_s)
+        counters = health.counters
+        counters.durations.observe(took_s)
+        if len(intent.excluded) != excluded_before:
+            counters.exclusions_total += len(intent.excluded) - excluded_before
+        return after
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> "Reservation | Refused":
         """Hold all that an attempt at *backend* needs, or nothing at all.
@@ -76,7 +133,9 @@ class Pipeline:
         :raises StageFailed: a stage failed whose failure rejects the request.
         """
         reservation = Reservation()
-        for stage in self._holding:
+        key = backend.name, intent.survivors[backend.name][1]
+        holding = self._holding_at.get(key) if intent.snapshot is self._snapshot and not intent.headers else None
+        for stage in holding if holding is not None else self._may_hold(intent, backend, key[1]):
             try:
                 held = stage.reserve(intent, backend)
             except BaseException as exc:
@@ -93,6 +152,17 @@ class Pipeline:
             if held is not None:
                 reservation.add(stage, held)
         return reservation
+
+    def _may_hold(self, intent: RoutingIntent, backend: Backend, model: str) -> tuple[Stage, ...]:
+        """Return the stages that may hold something for an attempt at *backend*, and remember them."""
+        if intent.headers:
+            return self._holding
+        if intent.snapshot is not self._snapshot or len(self._holding_at) >= MAX_REMEMBERED_HOLDING:
+            self._snapshot = intent.snapshot
+            self._holding_at.clear()
+        found = tuple(stage for stage in self._holding if stage.may_hold(backend, model))
+        self._holding_at[backend.name, model] = found
+        return found
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -50,10 +50,7 @@ class Router:
         self.policies = policies or Policies()
         self.default_model = default_model
         places = [stage.place for stage in pipeline.stages]
-        self.rules: Final = RoutingRules(
-            tuple(StageLabel(place.name, place.plugin, place.priority, place.observes) for place in places),
-            schedule.strategy,
-        )
+        self.rules: Final = RoutingRules(tuple(map(StageLabel.of, pipeline.stages)), schedule.strategy)
         self.built_in: Final = frozenset(place.name for place in places if place.plugin == BUILT_IN)
         """The stages that judge all requests of one kind alike, whatever their size and their client."""
         installed = {place.name for place in places}
@@ -320,7 +317,8 @@ class Routing:
             received_unix_s=request.received_unix_s,
         )
         considered.watch(intent)
-        self._router.pipeline.run(intent)
+        is_alone = request.headers or request.kept is not None or self._tried or self._wants_facts
+        self._router.pipeline.run(intent, None if is_alone else resolution)
         considered.ranking = self._router.schedule.rank(intent)
         if self._wants_facts:
             self._add_facts(considered, intent)

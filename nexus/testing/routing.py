@@ -43,12 +43,13 @@ def make_router(  # noqa: PLR0913 - the parts of a router, all with defaults
     schedule = Schedule(strategy, chance=Random(0))  # noqa: S311 - reproducible
     contributed = [(Plugin(stage.name, f"nexus-proxy-{stage.name}", "0.1", {}), stage) for stage in stages]
     places = in_order((Analyze(), schedule), contributed, priorities=priorities, observe=observe)
+    decoded = decode_policies(tuple(policies), policy_keys)
     return Router(
-        pipeline=Pipeline(places),
+        pipeline=Pipeline(places, policies=[policy.keys for policy in decoded.every]),
         schedule=schedule,
         naming=Naming.of(aliases),
         fallbacks=fallbacks,
-        policies=decode_policies(tuple(policies), policy_keys),
+        policies=decoded,
     )
 
 

@@ -48,6 +48,7 @@ LEFT_OUT = {
     "nexus_quality_trials": "what is avoided is shown",
     "nexus_quality_ttft_ema_seconds": "the time to first token is shown",
     "nexus_quality_ttft_seconds": "the time to first token is shown",
+    "nexus_reconciler_idle": "a matter of the configuration, which nexus-proxy pipeline shows",
     "nexus_request_tokens": "their sum is shown",
     "nexus_store_failed": "the log says why, and the budget whether its ledger is reached",
     "nexus_store_failures": "the log says why",

@@ -99,6 +99,12 @@ class StageMetrics:
             {(stage.place.name,): int(stage.is_off) for stage in pipeline.stages},
             "reconciler",
         )
+        yield gauge(
+            "nexus_reconciler_idle",
+            "1 while nothing is configured for a stage to decide.",
+            {(stage.place.name,): int(stage.is_idle) for stage in pipeline.stages},
+            "reconciler",
+        )
         yield from self._observer_families()
 
     def _observer_families(self) -> Iterator[Family]:

@@ -9,7 +9,8 @@ from nexus.app.composition.blueprint import build_blueprint, load_plugins
 from nexus.cli.arguments.options import Chosen, configuration
 from nexus.cli.output.columns import Layout
 from nexus.cli.output.printing import json_option, print_json, table
-from nexus.routing.stage.order import BUILT_IN, Place
+from nexus.routing.stage.order import BUILT_IN
+from nexus.routing.stage.runner import Stage
 
 
 @click.command("pipeline")
@@ -20,9 +21,9 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
     loaded = chosen.load_quietly()
     blueprint = build_blueprint(loaded, load_plugins(loaded, chosen.plugin_files))
     if as_json:
-        print_json({"stages": [StageOfPipeline.of(place) for place in blueprint.places]})
+        print_json({"stages": [StageOfPipeline.of(stage) for stage in blueprint.router.pipeline.stages]})
     else:
-        rows = [_row(place, blueprint.file) for place in blueprint.places]
+        rows = [_row(stage, blueprint.file) for stage in blueprint.router.pipeline.stages]
         click.echo(table(rows, layout=Layout(cut=(3, 1))))
 
 
@@ -40,9 +41,12 @@ class StageOfPipeline(msgspec.Struct, frozen=True, kw_only=True):
     on_error: str
     """``reject`` or ``skip``: what happens to a request when the stage fails."""
     observes_only: bool
+    is_idle: bool
+    """Whether nothing is configured for it to decide, so that it is called only for requests with hints."""
 
     @classmethod
-    def of(cls, place: Place) -> Self:
+    def of(cls, stage: Stage) -> Self:
+        place = stage.place
         is_built_in = place.plugin == BUILT_IN
         return cls(
             name=place.name,
@@ -52,13 +56,16 @@ class StageOfPipeline(msgspec.Struct, frozen=True, kw_only=True):
             declared_priority=place.declared_priority,
             on_error=place.on_error,
             observes_only=place.observes,
+            is_idle=stage.is_idle,
         )
 
 
-def _row(place: Place, file: str) -> tuple[str, ...]:
+def _row(stage: Stage, file: str) -> tuple[str, ...]:
+    place = stage.place
     on_error = "" if place.plugin == BUILT_IN else f"{place.on_error}s on error"
     notes = (
         f"moved from {place.declared_priority} ({file})" if place.is_overridden else "",
         f"observes only ({file})" if place.observes else "",
+        "idle" if stage.is_idle else "",
     )
     return f"{place.priority:>4} {place.name}", place.distribution, on_error, ", ".join(filter(None, notes))

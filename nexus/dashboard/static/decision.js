@@ -122,7 +122,7 @@ function stage(stage) {
   return make(
     "div",
     { class: said.length > 0 ? "stage spoke" : "stage" },
-    make("p", {}, make("strong", {}, stage.stage), make("span", { class: "quiet" }, ` ${stage.priority}${time}${stage.observes ? ", observes only" : ""}`)),
+    make("p", {}, make("strong", {}, stage.stage), make("span", { class: "quiet" }, ` ${stage.priority}${time}${stage.is_idle ? ", idle" : ""}${stage.observes ? ", observes only" : ""}`)),
     said.length > 0 ? make("ul", {}, ...said) : make("p", { class: "quiet" }, stage.was_skipped ? "It failed and was skipped: see the log" : "No objection"),
     facts && make("details", {}, make("summary", {}, "What it knew"), make("pre", {}, JSON.stringify(facts, null, 2))),
   );

@@ -6,7 +6,7 @@ from typing import Any, Final
 from nexus.domain.backend import Backend
 from nexus.domain.request import Requirements
 from nexus.routing.intent import RoutingIntent
-from nexus.routing.stage.api import Priority, Reconciler
+from nexus.routing.stage.api import Fact, Priority, Reconciler
 
 MAY_BE_TOO_LONG: Final = 0.1
 """The factor when an estimate exceeds the context: any backend with a longer context comes first, however busy."""
@@ -17,6 +17,7 @@ class Analyze(Reconciler):
 
     name = "analyze"
     priority = Priority.ANALYZE
+    depends_on = frozenset[Fact]({"capabilities", "context"})
 
     def reconcile(self, intent: RoutingIntent) -> None:
         endpoint = intent.endpoint.name

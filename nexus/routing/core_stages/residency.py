@@ -61,6 +61,13 @@ class Residency(Reconciler):
             return
         self._weigh(intent)
 
+    def may_judge(self, backend: Backend, model: str) -> bool:
+        del model
+        return backend.kind.loads_models
+
+    def may_hold(self, backend: Backend, model: str) -> bool:
+        return backend.kind.loads_models and bool(model)
+
     def _weigh(self, intent: RoutingIntent) -> None:
         """Weigh by the expected times, unless all that are known have the model in memory."""
         now, offers = self._clock(), intent.offers()

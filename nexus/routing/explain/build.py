@@ -152,6 +152,7 @@ def _stage(label: StageLabel, position: int, model: ConsideredModel) -> shape.St
         plugin=label.plugin,
         priority=label.priority,
         observes=label.observes,
+        is_idle=label.is_idle,
         was_skipped=label.name in model.skipped,
         microseconds=round(model.spent_s[position] * 1e6, 1) if position < len(model.spent_s) else None,
         excluded=_remarks(label, model.excluded, is_excluded=True),

@@ -127,10 +127,13 @@ class StageReport(msgspec.Struct, frozen=True, kw_only=True):
     """Its priority."""
     observes: bool
     """Whether it only observes (``[routing] observe``)."""
+    is_idle: bool
+    """Whether nothing is configured for it to decide, so that it is called only for requests with hints."""
     was_skipped: bool
     """Whether it failed and was skipped; the log says why."""
     microseconds: float | None
-    """How long it took; null when it did not finish, or did not run."""
+    """How long it took; null when it did not finish, or did not run. 0 if it was not called, because it is idle or its
+    verdicts were remembered."""
     excluded: tuple["Remark", ...]
     """Backends that it excluded."""
     avoided: tuple["Remark", ...]

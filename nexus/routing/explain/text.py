@@ -80,10 +80,11 @@ def _stage(stage: StageReport) -> Iterator[str]:
         *(f"would have excluded {r.backend}: {r.reason}" for r in stage.would_have),
     ]
     facts = [f"{name}: {_json(value)}" for name, value in (stage.facts or {}).items()]
+    is_spared = stage.is_idle and not stage.microseconds
     took = "did not come to its end" if stage.microseconds is None else f"{stage.microseconds:g} us"
     observes = ", observes only" if stage.observes else ""
     silent = "  failed and was skipped, see the log" if stage.was_skipped else "  no objection"
-    yield f"  {stage.priority:>4} {stage.stage} ({took}{observes}){'' if said else silent}"
+    yield f"  {stage.priority:>4} {stage.stage} ({'idle' if is_spared else took}{observes}){'' if said else silent}"
     yield from (f"         {line}" for line in (*said, *facts))
 
 

@@ -1,7 +1,7 @@
 """The interface of a stage: the reconciler, what it holds for an attempt, and the standard priorities."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final, Literal
 import msgspec
 
 from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.measure import Measure
 from nexus.domain.outcome import AttemptOutcome
 from nexus.domain.request import TokenUsage
@@ -36,6 +37,12 @@ class Priority(IntEnum):
     """Which backends have the conversation in their cache."""
     SCHEDULE = 1000
     """Which of the remaining backends gets the request; built in."""
+
+
+Fact = Literal["capabilities", "context", "stream"]
+"""Something about a single request that remembered verdicts may depend on: the capabilities that the model must have
+(``needs_…``); whether it fits into the context of every candidate (``context_tokens``; verdicts on one that may not are
+never remembered); and whether the answer is streamed."""
 
 
 class Hold(ABC):
@@ -108,6 +115,14 @@ class Reconciler(ABC):
     wants_prompt_blocks: ClassVar[bool] = False
     """Whether it reads ``prompt_blocks`` or ``conversation`` of the requirements, which are computed only on demand."""
 
+    depends_on: ClassVar[frozenset[Fact] | None] = None
+    """What its verdicts depend on besides what many requests share: the fleet's snapshot, the candidates, the endpoint,
+    the policies, and the model's name as sent and as resolved. Then Nexus remembers them until the fleet changes, and
+    calls :meth:`reconcile` only for the first of such requests. None, the default: on anything, so it is always called.
+
+    Requests with hints, and those that were tried elsewhere before, are always judged by themselves.
+    """
+
     is_observed: bool = False
     """Whether the operator lets it only observe; then :meth:`reserve` is not called. Nexus sets this at start."""
 
@@ -117,6 +132,55 @@ class Reconciler(ABC):
 
         Also called for requests that are only explained, so anything that changes state belongs in :meth:`reserve`.
         """
+
+    def is_idle(self, policies: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether it never gives a verdict, as long as the client sends no hints.
+
+        Asked once for each configuration. An idle stage is not called for requests without hints; unless it implements
+        :meth:`may_hold`, not to reserve anything either.
+
+        :param policies: the decoded keys, by plugin, of each traffic policy, and with their defaults of one that sets
+            none; empty without policies.
+        """
+        del policies
+        return False
+
+    def is_quiet(self, snapshot: FleetSnapshot) -> bool:
+        """Return whether it would give no verdict and hold nothing now, as long as the client sends no hints.
+
+        Asked for each request, if implemented, so it must take no longer than comparing a number.
+
+        :param snapshot: of the fleet whose backends it would judge.
+        """
+        del snapshot
+        return False
+
+    def may_judge(self, backend: Backend, model: str) -> bool:
+        """Return whether it may give a verdict on *backend*, as long as the client sends no hints.
+
+        The answer is remembered until the fleet changes; where it may judge no candidate, it is not called.
+
+        :param model: the backend's own name for the model.
+        """
+        del backend, model
+        return True
+
+    def may_hold(self, backend: Backend, model: str) -> bool:
+        """Return whether :meth:`reserve` may return anything at *backend*, as long as the client sends no hints.
+
+        The answer is remembered until the fleet changes.
+
+        :param model: the backend's own name for the model.
+        """
+        del backend, model
+        return True
+
+    def count(self, intent: RoutingIntent) -> None:
+        """Count its verdicts on *intent*, which has no others, for metrics of the stage; they are decided.
+
+        Called after each :meth:`reconcile`, and when its verdicts are remembered instead.
+        """
+        del intent
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         """Hold what an attempt at *backend* needs; None when it needs nothing."""

@@ -6,7 +6,18 @@ from typing import Final, Literal
 from nexus.observability.metrics.histogram import Histogram
 
 StageCall = Literal[
-    "reconcile", "reserve", "begin_answer", "settle", "headers", "listen", "cost", "explain", "measures", "report"
+    "reconcile",
+    "reserve",
+    "begin_answer",
+    "settle",
+    "headers",
+    "listen",
+    "cost",
+    "declare",
+    "count",
+    "explain",
+    "measures",
+    "report",
 ]
 """What a stage is called for, and can fail at."""
 

@@ -28,6 +28,8 @@ EVENTS: Final[Mapping[StageCall, str]] = {
     "headers": "hold_without_headers",
     "listen": "hold_without_text",
     "cost": "hold_without_cost",
+    "declare": "stage_undeclared",
+    "count": "stage_not_counted",
     "explain": "stage_not_explained",
     "measures": "stage_not_measured",
     "report": "stage_without_report",

@@ -3,14 +3,14 @@
 import inspect
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from nexus.containment import contained, safe_text
 from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.plugin_manager import Plugin
-from nexus.routing.stage.api import Reconciler
+from nexus.routing.stage.api import Fact, Reconciler
 
 BUILT_IN: Final = "built in"
 
@@ -24,6 +24,11 @@ _METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "reconcile": ("intent",),
     "reserve": ("intent", "backend"),
     "would_refuse": ("intent", "backend"),
+    "is_idle": ("policies",),
+    "is_quiet": ("snapshot",),
+    "may_judge": ("backend", "model"),
+    "may_hold": ("backend", "model"),
+    "count": ("intent",),
     "explain": ("intent",),
     "measures": (),
     "report": (),
@@ -125,6 +130,10 @@ def _checked(stage: object, plugin: Plugin) -> Reconciler:
         )
     if stage.on_error not in {"reject", "skip"}:
         raise PluginError(f"{declared} on_error = {stage.on_error!r}; it must be 'reject' or 'skip'")
+    facts = stage.depends_on
+    if facts is not None and not (isinstance(facts, frozenset) and facts.issubset(get_args(Fact))):
+        known = ", ".join(get_args(Fact))
+        raise PluginError(f"{declared} depends_on = {facts!r:.80}; it must be None or a frozenset of these: {known}")
     for method in _METHODS:
         _check_method(stage, method, f"stage '{name}' of plugin '{plugin.name}'")
     return stage

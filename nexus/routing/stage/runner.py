@@ -1,7 +1,7 @@
 """Runs one stage: calls it on a shadow of the intent, validates what it returns, and contains its failures."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from nexus.containment import is_interrupt
@@ -10,7 +10,7 @@ from nexus.domain.measure import Measure
 from nexus.domain.outcome import AttemptOutcome
 from nexus.domain.request import TokenUsage
 from nexus.routing.intent import RoutingIntent
-from nexus.routing.stage.api import NO_HEADERS, Hold, Reconciler, Refusal
+from nexus.routing.stage.api import NO_HEADERS, Fact, Hold, Reconciler, Refusal
 from nexus.routing.stage.counters import StageCall, StageCounters
 from nexus.routing.stage.health import SLOW_S, StageHealth
 from nexus.routing.stage.order import BUILT_IN, Place
@@ -42,10 +42,34 @@ class Stage:
     change the verdicts of others, and an intent that it keeps has no effect.
     """
 
-    __slots__ = ("_clock", "_reconciler", "health", "place", "reconcile", "reserve")
+    __slots__ = (
+        "_clock",
+        "_forget",
+        "_is_quiet",
+        "_reconciler",
+        "counts",
+        "facts",
+        "health",
+        "is_choosy",
+        "is_idle",
+        "is_remembered",
+        "place",
+        "reconcile",
+        "reserve",
+    )
 
-    def __init__(self, place: Place, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        place: Place,
+        clock: Callable[[], float],
+        policies: Sequence[Mapping[str, Any]] | None = None,
+        forget: Callable[[], None] = lambda: None,
+    ) -> None:
+        """:param policies: the keys of each traffic policy, by plugin; None: not known, so that it is not idle.
+        :param forget: drops what is remembered of its verdicts, when it is switched off.
+        """
         self.place = place
+        self._forget = forget
         self.health = StageHealth(place, clock)
         self._clock = clock
         self._reconciler = stage = place.reconciler
@@ -54,6 +78,18 @@ class Stage:
         if place.plugin != BUILT_IN:
             self.reconcile = self._observe if place.observes else self._reconcile
             self.reserve = self._reserve
+        kind = type(stage)
+        self._is_quiet = stage.is_quiet if kind.is_quiet is not Reconciler.is_quiet else None
+        self.counts: Final = kind.count is not Reconciler.count
+        """Whether it counts its verdicts."""
+        self.facts: Final[frozenset[Fact]] = stage.depends_on or frozenset()
+        """What its verdicts depend on, if they are remembered."""
+        self.is_remembered: Final = stage.depends_on is not None and not place.observes
+        """Whether its verdicts are remembered until the fleet changes."""
+        self.is_choosy: Final = kind.may_judge is not Reconciler.may_judge and not place.observes
+        """Whether it says which candidates it may judge."""
+        self.is_idle: Final = policies is not None and self._says(lambda: stage.is_idle(policies), default=False)
+        """Whether it is not called for requests without hints."""
 
     @property
     def counters(self) -> StageCounters:
@@ -136,16 +172,42 @@ class Stage:
         """Return its report for ``/v1/stats``, as JSON values; empty when that fails."""
         return self._contained("report", lambda: valid_facts(self._reconciler.report(), MAX_REPORT_BYTES), {})
 
+    def may_judge(self, backend: Backend, model: str) -> bool:
+        """Return whether it may give a verdict on *backend*; true when that fails."""
+        return self._says(lambda: self._reconciler.may_judge(backend, model), default=True)
+
+    def may_hold(self, backend: Backend, model: str) -> bool:
+        """Return whether it may hold anything for an attempt at *backend*; true when that fails."""
+        if type(self._reconciler).may_hold is Reconciler.may_hold:
+            return not self.is_idle
+        return self._says(lambda: self._reconciler.may_hold(backend, model), default=True)
+
+    def _says(self, claim: Callable[[], bool], *, default: bool) -> bool:
+        """Return what the stage claims; *default* when that fails, or is no bool."""
+        said: object = self._contained("declare", claim, default)
+        return said if isinstance(said, bool) else default
+
+    def count(self, own: RoutingIntent) -> None:
+        """Let it count its verdicts on *own*, its shadow of an intent; a failure is only logged."""
+        counted: Callable[[RoutingIntent], object] = self._reconciler.count
+        self._contained("count", lambda: _check_none(counted(own)), None)
+
     def _reconcile(self, intent: RoutingIntent) -> None:
+        if self._is_quiet is not None and not intent.headers and self._is_quiet(intent.snapshot) is True:
+            return
         own = intent.shadow()
         if (returned := self._reconciler.reconcile(own)) is not None:
             raise _returned(returned)
         if own.excluded or own.avoided or own.weights:
             validate(own, intent, self.place.name)
             merge(own, intent)
+        if self.counts:
+            self.count(own)
 
     def _observe(self, intent: RoutingIntent) -> None:
         """Record the verdicts of the stage without merging them."""
+        if self._is_quiet is not None and not intent.headers and self._is_quiet(intent.snapshot) is True:
+            return
         own = intent.shadow()
         _check_none(self._reconciler.reconcile(own))
         validate(own, intent, self.place.name)
@@ -153,12 +215,16 @@ class Stage:
             if verdicts:
                 self.counters.observed[verb] += len(verdicts)
                 intent.observed.extend(verdicts)
+        if self.counts:
+            self.count(own)
 
     def settle(self, hold: Hold, outcome: AttemptOutcome) -> None:
         """Give back the *hold* of a plugin's stage; a failure is only logged."""
         self._contained("settle", lambda: _check_none(hold.settle(outcome)), None)
 
     def _reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
+        if self._is_quiet is not None and not intent.headers and self._is_quiet(intent.snapshot) is True:
+            return None
         began = self._clock()
         held: object = self._reconciler.reserve(intent.shadow(), backend)
         match held:
@@ -189,6 +255,7 @@ class Stage:
     def _skip_when_off(self) -> None:
         if self.health.is_off:
             self.reconcile, self.reserve = _skip_reconcile, _skip_reserve
+            self._forget()
 
 
 class _Listener:

@@ -1,6 +1,6 @@
 """The budget stage: excludes backends that cost too much, ranks paid ones lower, and reserves the money."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -9,7 +9,8 @@ from nexus_budget.account import Shortfall
 from nexus_budget.book import Book
 from nexus_budget.budget import Budget
 from nexus_budget.config import BudgetConfig
-from nexus_budget.costs import Estimate, estimate
+from nexus_budget.costs import WITHOUT_TOKENS, Estimate, estimate
+from nexus_budget.dearest import DearestRates
 from nexus_budget.holds import HeadersHold, PaidHold, month_headers
 from nexus_budget.prices import PriceBook, Rate
 from nexus_budget.report import gauges, refusal_context, section
@@ -39,6 +40,7 @@ class BudgetReconciler(Reconciler):
         self._config = config
         self._budget = budget
         self._rate = prices.rate
+        self._dearest = DearestRates(prices.rate)
         self.prices = prices
 
     def reconcile(self, intent: RoutingIntent) -> None:
@@ -57,6 +59,19 @@ class BudgetReconciler(Reconciler):
                 intent.exclude(backend, stage=self.name, reason=reason, action=action, context=context)
             elif status is not Status.NORMAL and rate.is_paid:
                 intent.weigh(backend, SOFT_FACTOR, stage=self.name, reason="Monthly budget is past its soft limit")
+
+    def is_idle(self, policies: Sequence[Mapping[str, Any]]) -> bool:
+        config = self._config
+        if self.is_observed:
+            # Then it looks up the prices by which outcomes are counted.
+            return False
+        ceilings = (keys["budget"].max_cost_per_request for keys in policies if "budget" in keys)
+        is_limited = config.monthly_limit_usd is not None or config.unpriced_models == "reject"
+        return not is_limited and all(ceiling is None for ceiling in ceilings)
+
+    def may_hold(self, backend: Backend, model: str) -> bool:
+        # With a limit, free answers get headers with the state of the month, too.
+        return self._config.monthly_limit_usd is not None or not self._rate(backend, model).is_free
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         rate = self._rate(backend, intent.model_on(backend))
@@ -120,7 +135,8 @@ class BudgetReconciler(Reconciler):
         is_blind = terms.is_enforced and not self._budget.is_ledger_reachable()
         may_assume = self._config.unpriced_models == "assume"
         is_hard = status is Status.HARD
-        if ceiling is None and not is_blind and not is_hard and may_assume and not terms.is_observed:
+        is_only_capped = not is_blind and not is_hard and may_assume and not terms.is_observed
+        if is_only_capped and (ceiling is None or self._all_keep(intent, ceiling)):
             return None
 
         def judge(backend: Backend, rate: Rate) -> Verdict | None:
@@ -135,6 +151,14 @@ class BudgetReconciler(Reconciler):
             return self._too_dear(intent, rate, ceiling) or self._observed(intent, rate, terms, book)
 
         return judge
+
+    def _all_keep(self, intent: RoutingIntent, ceiling: Decimal) -> bool:
+        """Whether the request certainly costs no more than *ceiling* at any candidate."""
+        if intent.endpoint.capability in WITHOUT_TOKENS:
+            # There, an assumed price for each request takes the place of one that is not known.
+            return False
+        dearest = self._dearest.of(intent)
+        return dearest is None or self._estimate(intent, dearest).cost_usd <= ceiling
 
     def _too_dear(self, intent: RoutingIntent, rate: Rate, ceiling: Decimal | None) -> Verdict | None:
         if ceiling is None or rate.is_free:

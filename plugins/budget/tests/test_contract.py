@@ -41,3 +41,8 @@ class TestAtTheHardLimit(ReconcilerContract):
 class TestWithoutPrices(ReconcilerContract):
     def make(self):
         return make(0, unpriced_models="reject")
+
+
+class TestUnconfigured(ReconcilerContract):
+    def make(self):
+        return make(0)

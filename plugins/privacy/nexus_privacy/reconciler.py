@@ -1,6 +1,6 @@
 """The privacy stage: excludes every backend outside the restricted zone from a restricted request."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from nexus.api import Backend, Measure, Priority, Reconciler, RoutingIntent
@@ -29,6 +29,7 @@ class PrivacyReconciler(Reconciler):
     name = "privacy"
     priority = Priority.PRIVACY
     on_error = "reject"
+    depends_on = frozenset()
 
     def __init__(self, config: PrivacyConfig, counters: RestrictionCounters) -> None:
         self._config = config
@@ -38,12 +39,18 @@ class PrivacyReconciler(Reconciler):
         source = demanded_by(intent, self._config.default)
         if source is None:
             return
-        excluded = []
         for backend in intent:
             if objection := self._objection(intent, backend):
                 self._exclude(intent, backend, source, objection)
-                excluded.append(backend.name)
-        self._counters.note(intent, source, excluded)
+
+    def is_idle(self, policies: Sequence[Mapping[str, Any]]) -> bool:
+        asked = (keys["privacy"].privacy for keys in policies if "privacy" in keys)
+        return self._config.default != RESTRICTED and RESTRICTED not in asked
+
+    def count(self, intent: RoutingIntent) -> None:
+        source = demanded_by(intent, self._config.default)
+        if source is not None:
+            self._counters.note(intent, source, [verdict.backend for verdict in intent.excluded])
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         source = demanded_by(intent, self._config.default)

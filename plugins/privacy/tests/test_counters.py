@@ -23,6 +23,7 @@ def figures(stage):
 def reconciled(stage, **said):
     intent = make_intent(backends=FLEET, **said)
     stage.reconcile(intent)
+    stage.count(intent)
     return intent
 
 

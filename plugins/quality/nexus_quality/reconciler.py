@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.api import Backend, Hold, Measure, Priority, Reconciler, RoutingIntent
+from nexus.api import Backend, FleetSnapshot, Hold, Measure, Priority, Reconciler, RoutingIntent
 from nexus_quality.config import QualityConfig
 from nexus_quality.measurements import Measurements
 from nexus_quality.penalty import Penalty
@@ -43,6 +43,10 @@ class QualityReconciler(Reconciler):
             # A stage that only observes begins no trial, so one would be due for ever.
             if self.is_observed or not track.is_due_for_trial(now_s):
                 self._apply(penalties, intent, backend)
+
+    def is_quiet(self, snapshot: FleetSnapshot) -> bool:
+        self._measurements.follow(snapshot)
+        return not self._measurements.suspects
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         suspects = self._measurements.suspects

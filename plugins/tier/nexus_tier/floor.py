@@ -1,7 +1,7 @@
 """The lowest tier that may answer a request, from the policies and the headers of the client."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -40,6 +40,14 @@ class Floors:
         config = self._config
         demands = [_demand(keys, config) for keys in intent.policies_of("tier")]
         return _lowest(demands or [(config.min_tier, config.allow_downgrade)], mode_of(intent.headers))
+
+    def highest(self, policies: Iterable[Mapping[str, Any]]) -> int:
+        """Return the highest tier that a client without headers may need.
+
+        :param policies: the keys of each traffic policy, by plugin.
+        """
+        demands = [_demand(keys["tier"], self._config) for keys in policies if "tier" in keys]
+        return max([self._config.min_tier, *(min_tier for min_tier, _ in demands)])
 
 
 def _lowest(demands: Sequence[tuple[int, bool]], mode: Mode) -> Floor:

@@ -1,6 +1,6 @@
 """The tier stage: excludes backends that are too weak for a request, or avoids them if a downgrade is allowed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from nexus.api import AttemptOutcome, Backend, Ending, Hold, Measure, Priority, Reconciler, RoutingIntent, TokenUsage
@@ -17,6 +17,7 @@ class TierReconciler(Reconciler):
     name = "tier"
     priority = Priority.TIER
     on_error = "reject"
+    depends_on = frozenset()
 
     def __init__(self, config: TierConfig, counters: TierCounters) -> None:
         self._floors = Floors(config)
@@ -26,16 +27,22 @@ class TierReconciler(Reconciler):
         floor = self._floors.of(intent)
         if floor.wanted == LOWEST:
             return
-        objections: list[tuple[Objection, str]] = []
         for backend in intent:
             tier = intent.tier_of(backend)
             if tier < floor.least:
                 self._exclude(intent, backend, tier, floor)
-                objections.append(("excluded", backend.name))
             elif tier < floor.wanted:
                 self._avoid(intent, backend, tier, floor)
-                objections.append(("avoided", backend.name))
-        self._counters.note(intent, floor.mode, objections)
+
+    def is_idle(self, policies: Sequence[Mapping[str, Any]]) -> bool:
+        return self._floors.highest(policies) == LOWEST
+
+    def count(self, intent: RoutingIntent) -> None:
+        floor = self._floors.of(intent)
+        if floor.wanted > LOWEST:
+            objections: list[tuple[Objection, str]] = [("excluded", verdict.backend) for verdict in intent.excluded]
+            objections += [("avoided", verdict.backend) for verdict in intent.avoided]
+            self._counters.note(intent, floor.mode, objections)
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         tier = intent.tier_of(backend)

@@ -21,11 +21,17 @@ def figures(stage):
     }
 
 
+def judge(stage, **said):
+    intent = make_intent(backends=FLEET, **said)
+    stage.reconcile(intent)
+    stage.count(intent)
+
+
 def test_requests_and_objections_are_counted():
     stage = TierReconciler(TierConfig(min_tier=3, allow_downgrade=True), TierCounters())
 
-    stage.reconcile(make_intent(backends=FLEET))
-    stage.reconcile(make_intent(backends=FLEET, received_at="2026-05-01T12:01", headers=FLEXIBLE))
+    judge(stage)
+    judge(stage, received_at="2026-05-01T12:01", headers=FLEXIBLE)
 
     assert figures(stage) == {
         "nexus_tier_requests{strict}": 1,
@@ -38,7 +44,7 @@ def test_requests_and_objections_are_counted():
 def test_a_request_that_any_tier_will_do_for_is_not_counted():
     stage = TierReconciler(TierConfig(), TierCounters())
 
-    stage.reconcile(make_intent(backends=FLEET))
+    judge(stage)
 
     assert figures(stage) == {}
 
@@ -67,7 +73,7 @@ def test_what_is_remembered_of_requests_is_bounded(monkeypatch):
 def test_they_go_on_after_a_reload():
     state = {}
     (before,) = plugin.nexus_reconcilers(TierConfig(min_tier=2), state)
-    before.reconcile(make_intent(backends=FLEET))
+    judge(before)
 
     (after,) = plugin.nexus_reconcilers(TierConfig(), state)
 

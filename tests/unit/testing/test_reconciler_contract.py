@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from nexus.domain.measure import Measure
 from nexus.domain.outcome import Ending
+from nexus.domain.request import Requirements
 from nexus.errors import NexusError
 from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.testing.builders import make_intent
@@ -84,6 +85,54 @@ def test_a_stage_that_breaks_a_promise_is_caught(does, promise):
 
     with pytest.raises((AssertionError, StopIteration)):
         run(getattr(Contract, promise), Contract())
+
+
+def objects_to_long_prompts(intent):
+    for backend in intent if intent.requirements.prompt_tokens > 99 else ():
+        intent.avoid(backend, stage="bad", reason="too long")
+
+
+def objects(intent):
+    for backend in intent:
+        intent.avoid(backend, stage="bad", reason="on principle")
+
+
+@pytest.mark.parametrize(
+    ("does", "declared", "promise"),
+    [
+        (
+            objects_to_long_prompts,
+            {"depends_on": frozenset({"capabilities", "stream"})},
+            "test_its_verdicts_depend_only_on_what_it_declares",
+        ),
+        (objects, {"is_idle": lambda *_: True}, "test_it_decides_nothing_when_it_says_so"),
+        (objects, {"is_quiet": lambda *_: True}, "test_it_decides_nothing_when_it_says_so"),
+        (
+            lambda _: None,
+            {"may_hold": lambda *_: False, "reserve": lambda *_: Held()},
+            "test_it_decides_nothing_when_it_says_so",
+        ),
+        (
+            lambda _: None,
+            {"count": lambda _, intent: intent.excluded.append("x")},
+            "test_counting_its_verdicts_changes_none",
+        ),
+    ],
+)
+def test_a_stage_that_does_not_keep_to_what_it_declares_is_caught(does, declared, promise):
+    class Bad(Reconciler):
+        name = "bad"
+        priority = 500
+
+        def reconcile(self, intent):
+            does(intent)
+
+    class Contract(ReconcilerContract):
+        def make(self):
+            return type("Declared", (Bad,), declared)()
+
+    with pytest.raises(AssertionError):
+        run(getattr(Contract, promise), Contract(), other=Requirements(model="llama3", prompt_tokens=500))
 
 
 class Held(Hold):

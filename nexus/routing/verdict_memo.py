@@ -1,0 +1,203 @@
+"""The verdicts that are the same for many requests, remembered until the fleet changes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
+from typing import Any, Final
+
+import msgspec
+
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.request import Requirements
+from nexus.domain.silence import Offer
+from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.model_names.resolution import Resolution
+from nexus.routing.stage.runner import Stage
+
+MAX_REMEMBERED: Final = 512
+"""Shapes of requests; clients choose the names, so their number must be bounded."""
+
+Marks = tuple[int, int, int]
+"""How many verdicts of each kind there were when a stage had finished: exclusions, avoidances, weights."""
+
+Shape = tuple[str, str, str, bool, bool, bool, bool, bool]
+
+
+class Verdicts(msgspec.Struct, frozen=True):
+    """Verdicts on the candidates of one request."""
+
+    excluded: tuple[Verdict, ...]
+    avoided: tuple[Verdict, ...]
+    weights: tuple[Verdict, ...]
+
+    def apply(self, intent: RoutingIntent) -> None:
+        """Apply them to *intent*."""
+        if self.excluded:
+            for verdict in self.excluded:
+                intent.survivors.pop(verdict.backend, None)
+            intent.excluded.extend(self.excluded)
+        if self.avoided:
+            intent.avoided.extend(self.avoided)
+        if self.weights:
+            intent.weights.extend(self.weights)
+
+
+class Spared(msgspec.Struct, frozen=True):
+    """Consecutive stages that are not called: idle ones, and those whose verdicts are remembered."""
+
+    verdicts: Verdicts
+    """Of all these stages."""
+    counting: tuple[tuple[Stage, Verdicts], ...]
+    """Each stage that counts its verdicts."""
+    exclusions: tuple[tuple[Stage, int], ...]
+    """The number of exclusions of each stage that has any."""
+    first_buckets: tuple[list[int], ...]
+    """Of the durations of each stage, the counts of the buckets."""
+    spent_s: tuple[float, ...]
+    """A zero for each stage."""
+    has_verdicts: bool
+
+    def apply(self, intent: RoutingIntent) -> None:
+        """Apply the verdicts to *intent*, and count them as if the stages had been called."""
+        intent.spent_s.extend(self.spent_s)
+        for counts in self.first_buckets:
+            counts[0] += 1
+        if self.has_verdicts:
+            self.verdicts.apply(intent)
+        for stage, count in self.exclusions:
+            stage.counters.exclusions_total += count
+        for stage, verdicts in self.counting:
+            own = intent.shadow()
+            verdicts.apply(own)
+            stage.count(own)
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Stages that are spared, and then one that is called; either may be missing."""
+
+    spared: Spared | None
+    called: Stage | None
+    next_position: int
+    """That of the stage after it."""
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What is known of all requests of one shape."""
+
+    candidates: Mapping[str, Offer]
+    policies: tuple[Mapping[str, Any], ...]
+    max_tokens: float
+    """Of prompt and answer together: more may not fit into the context of every candidate."""
+    steps: tuple[Step, ...]
+
+
+class VerdictMemo:
+    """Remembers the verdicts of stages that declare what these depend on, for one pipeline."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._stages = tuple(stages)
+        self._last = max((at for at, stage in enumerate(stages) if stage.is_remembered), default=-1)
+        self._is_bounded = any(stage.is_remembered and "context" in stage.facts for stage in stages)
+        self._snapshot: FleetSnapshot | None = None
+        self._known: dict[Shape, Known] = {}
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._known.clear()
+
+    def find(self, intent: RoutingIntent, resolution: Resolution) -> Known | None:
+        """Return what is known of requests like *intent*; None if it must be judged by itself."""
+        if intent.snapshot is not self._snapshot:
+            self._snapshot = intent.snapshot
+            self._known.clear()
+            return None
+        wanted = intent.requirements
+        known = self._known.get(_shape(intent, resolution, wanted))
+        if (
+            known is None
+            or known.candidates is not resolution.candidates
+            or known.policies != intent.policies
+            # Not the property, as this runs for each request.
+            or wanted.prompt_tokens + (wanted.max_tokens or 0) > known.max_tokens
+        ):
+            return None
+        return known
+
+    def learn(self, intent: RoutingIntent, resolution: Resolution, marks: Sequence[Marks]) -> None:
+        """Remember the verdicts on *intent*, which all stages have judged, unless a single request shaped them.
+
+        :param marks: for each stage, in order.
+        """
+        max_tokens = _shortest_context(resolution) if self._is_bounded else inf
+        if intent.skipped or intent.requirements.context_tokens > max_tokens:
+            return
+        excluded = 0
+        for stage, mark in zip(self._stages[: max(0, self._last)], marks, strict=False):
+            if mark[0] != excluded and not stage.is_remembered:
+                # The stages after it judged fewer candidates than they do for other requests.
+                return
+            excluded = mark[0]
+        if len(self._known) >= MAX_REMEMBERED:
+            self._known.clear()
+        steps = tuple(self._steps(intent, resolution, marks))
+        shape = _shape(intent, resolution, intent.requirements)
+        self._known[shape] = Known(resolution.candidates, intent.policies, max_tokens, steps)
+
+    def _steps(self, intent: RoutingIntent, resolution: Resolution, marks: Sequence[Marks]) -> Iterator[Step]:
+        spared: list[tuple[Stage, Marks, Marks]] = []
+        before: Marks = (0, 0, 0)
+        for at, (stage, mark) in enumerate(zip(self._stages, marks, strict=True)):
+            if stage.is_idle or stage.is_remembered or _has_none_to_judge(stage, resolution):
+                spared.append((stage, before, mark))
+            else:
+                yield Step(_spared(intent, spared), stage, at + 1)
+                spared = []
+            before = mark
+        if spared:
+            yield Step(_spared(intent, spared), None, len(self._stages))
+
+
+def _shape(intent: RoutingIntent, resolution: Resolution, wanted: Requirements) -> Shape:
+    return (
+        wanted.model,
+        resolution.requested,
+        intent.endpoint.name,
+        wanted.is_stream,
+        wanted.needs_vision,
+        wanted.needs_tools,
+        wanted.needs_json,
+        wanted.needs_embeddings,
+    )
+
+
+def _has_none_to_judge(stage: Stage, resolution: Resolution) -> bool:
+    return stage.is_choosy and not any(stage.may_judge(*offer) for offer in resolution.candidates.values())
+
+
+def _shortest_context(resolution: Resolution) -> float:
+    """Return the shortest context of all candidates, in tokens; without bound if none is known."""
+    facts = [backend.models.get(model) for backend, model in resolution.candidates.values()]
+    return min((known.context_length for known in facts if known and known.context_length is not None), default=inf)
+
+
+def _spared(intent: RoutingIntent, stages: Sequence[tuple[Stage, Marks, Marks]]) -> Spared | None:
+    if not stages:
+        return None
+    (_, first, _), (_, _, last) = stages[0], stages[-1]
+    return Spared(
+        verdicts=_between(intent, first, last),
+        has_verdicts=first != last,
+        counting=tuple(
+            (stage, _between(intent, before, after))
+            for stage, before, after in stages
+            if stage.counts and not stage.is_idle
+        ),
+        exclusions=tuple((stage, after[0] - before[0]) for stage, before, after in stages if after[0] != before[0]),
+        first_buckets=tuple(stage.counters.durations.counts for stage, _, _ in stages),
+        spent_s=(0.0,) * len(stages),
+    )
+
+
+def _between(intent: RoutingIntent, before: Marks, after: Marks) -> Verdicts:
+    """Return the verdicts that came after those of *before*, up to those of *after*."""
+    kinds = (intent.excluded, intent.avoided, intent.weights)
+    return Verdicts(*(tuple(kind[first:last]) for kind, first, last in zip(kinds, before, after, strict=True)))
