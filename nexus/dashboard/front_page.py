@@ -51,7 +51,7 @@ def _row(backend: Backend, now_unix_s: float) -> str:
     checked = "never" if backend.last_check_at is None else f"{max(0, round(now_unix_s - backend.last_check_at))} s ago"
     cells = (
         backend.kind.name,
-        f"{backend.load.in_flight} of {backend.max_in_flight}",
+        f"{backend.load.everywhere} of {backend.max_in_flight}",
         latency,
         checked,
         ", ".join(sorted(backend.models)) or "none",

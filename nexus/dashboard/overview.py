@@ -59,7 +59,7 @@ class Overview:
             **self._status(),
             "backends": {
                 b.name: {
-                    "pending_requests": b.load.in_flight,
+                    "pending_requests": b.load.everywhere,
                     "total_requests": b.load.requests_total,
                     "avg_latency_ms": b.load.latency_ms,
                     "figures": figures(b.name),

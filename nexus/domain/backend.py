@@ -124,6 +124,9 @@ class BackendLoad:
         """Replace what is known of the requests of other workers and replicas."""
         self._elsewhere = elsewhere
         self._everywhere = self._in_flight + elsewhere.in_flight
+        for name, at in elsewhere.alive_at.items():
+            if (figures := self._models.get(name)) is not None and figures.alive_at < at:
+                figures.alive_at = at
 
     def divide(self, model: str, allotment: Allotment | None) -> None:
         """Let this process use only the slots of *allotment* for *model*, or for all requests if it is empty.
@@ -204,9 +207,9 @@ class BackendLoad:
         """Return the requests of other clients that the engine reported, weighed by the age of the report."""
         return 0.0 if self._told is None else self._told.other_requests(now)
 
-    def count_request(self) -> None:
-        """Count one more attempt at a request."""
-        self._requests_total += 1
+    def count_request(self, count: int = 1) -> None:
+        """Count one more attempt at a request, or as many as another process has made."""
+        self._requests_total += count
 
     def begin_probing(self) -> None:
         """Mark the one request that a half-open breaker admits as under way."""
@@ -227,6 +230,11 @@ class BackendLoad:
         """Record the latency of a probe, which says little of how long inference takes."""
         if not self._is_latency_real:
             self._latency_ms = moved_average(self._latency_ms, sample_ms)
+
+    def set_probe_latency(self, average_ms: int) -> None:
+        """Take the average of probes that another process has measured."""
+        if not self._is_latency_real:
+            self._latency_ms = average_ms
 
     def model(self, name: str) -> ModelLoad:
         """Return the figures of the model called *name*, creating them if needed."""

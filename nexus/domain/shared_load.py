@@ -16,16 +16,24 @@ class Elsewhere(msgspec.Struct, frozen=True, array_like=True):
     """The expected answer tokens of all of them."""
     models: Mapping[str, int] = {}
     """Those of each model, by the backend's own name for it."""
+    alive_at: Mapping[str, float] = {}
+    """For some of these models, the last time, in monotonic seconds, that any part of an answer arrived."""
+    probing: frozenset[str] = frozenset()
+    """The models whose half-open breaker is tried there; empty: that of the whole backend."""
 
     def __add__(self, other: "Elsewhere") -> "Elsewhere":
-        models = dict(self.models)
+        models, alive_at = dict(self.models), dict(self.alive_at)
         for name, count in other.models.items():
             models[name] = models.get(name, 0) + count
+        for name, at in other.alive_at.items():
+            alive_at[name] = max(at, alive_at.get(name, at))
         return Elsewhere(
             self.in_flight + other.in_flight,
             self.prompt_tokens + other.prompt_tokens,
             self.answer_tokens + other.answer_tokens,
             models,
+            alive_at,
+            self.probing | other.probing,
         )
 
 

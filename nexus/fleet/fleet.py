@@ -96,6 +96,11 @@ class Fleet:
         return self.registry.snapshot
 
     @property
+    def plan(self) -> FleetPlan:
+        """The configuration in force."""
+        return self._plan
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """The names of all known kinds of servers."""
         return tuple(sorted(self._plan.kinds))
@@ -135,6 +140,17 @@ class Fleet:
     def clashes(self) -> frozenset[Clash]:
         """The entries of watched files that are ignored, because another backend has their name or address."""
         return self._clashes
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """The present members, by id."""
+        return self._roster.members
+
+    def counts_successes(self, backend_id: str) -> bool:
+        """Whether good answers of the backend make a difference now, because it has failed before."""
+        return self._passive.has_failed(backend_id) or bool(
+            self._misconfigurations.pauses or self._misconfigurations.forbidden
+        )
 
     def on_change(self, callback: Callable[[FleetSnapshot], None]) -> None:
         """Call *callback* with each new snapshot."""
@@ -208,11 +224,11 @@ class Fleet:
         watch = self._health.get(backend_id)
         return None if watch is None else watch.next_probe_at
 
-    def drain(self, name: str) -> None:
+    async def drain(self, name: str) -> None:
         """Send no more requests to the backend of that name. :raises BackendNotFound: there is none."""
         self._watch(name).drain()
 
-    def undrain(self, name: str) -> None:
+    async def undrain(self, name: str) -> None:
         """Return it to service once a probe succeeds. :raises BackendNotFound: there is none."""
         self._watch(name).undrain()
 
@@ -220,6 +236,11 @@ class Fleet:
     def are_decisions_kept(self) -> bool:
         """Whether approvals and rejections survive a restart."""
         return self._approvals.are_kept
+
+    @property
+    def announced_names(self) -> frozenset[str]:
+        """The names of the servers that can be approved and rejected."""
+        return self._applicants.names
 
     def has_announced_itself(self, name: str) -> bool:
         """Whether a server of that name can be approved and rejected."""

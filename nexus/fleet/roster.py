@@ -42,6 +42,11 @@ class Roster:
         """By id, the load of backends that have left while requests still held slots."""
         self._watched_with: tuple[HealthCheckConfig, Mapping[str, BackendKind]] | None = None
 
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """The present members, by id."""
+        return self._members
+
     def update(
         self, members: Mapping[str, Member], *, config: HealthCheckConfig, kinds: Mapping[str, BackendKind]
     ) -> None:

@@ -25,9 +25,8 @@ class Worker:
         self.running = []
         self.down, self.up = deque(), deque()
         self.timers = []
-        self.keeper = SlotKeeper(
-            waiting=self.count, offer=self.offer, send=self.up.append, later=lambda s, call: self.timers.append(call)
-        )
+        self.keeper = SlotKeeper(send=self.up.append, later=lambda _, call: self.timers.append(call))
+        self.keeper.serve_queue(self.count, self.offer)
         self.keeper.divide(GPU, self.load, [MODEL])
 
     def count(self, _name):

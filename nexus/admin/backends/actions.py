@@ -81,15 +81,15 @@ async def act(fleet: Fleet, request: PageRequest) -> Page:
     backend = next((backend for backend in fleet.snapshot.backends if backend.name == name), None)
     if backend is None:
         return json_page(Drained(name, NOT_IN_THE_FLEET, 0, models, until_restart))
-    return json_page(Drained(name, backend.status, backend.load.in_flight, models, until_restart))
+    return json_page(Drained(name, backend.status, backend.load.everywhere, models, until_restart))
 
 
 async def _carry_out(fleet: Fleet, action: str, name: str, body: bytes) -> None:
     match action:
         case "drain":
-            fleet.drain(name)
+            await fleet.drain(name)
         case "undrain":
-            fleet.undrain(name)
+            await fleet.undrain(name)
         case "approve":
             await fleet.approve(name, _url_in(body))
         case "reject":

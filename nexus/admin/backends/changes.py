@@ -116,7 +116,7 @@ class FleetChanges:
         self._refuse_clients()
         name = _name_in(request.path)
         row = next((backend for backend in self._fleet.snapshot.backends if backend.name == name), None)
-        pending = 0 if row is None else row.load.in_flight
+        pending = 0 if row is None else row.load.everywhere
         models = only_at(self._fleet.snapshot, name)
         is_announced = name not in self._fleet.added and self._fleet.has_announced_itself(name)
         with refusals():

@@ -224,7 +224,7 @@ def view_of(backend: Backend, origin: Origin) -> BackendView:
         any_model=backend.any_model,
         endpoints=tuple(sorted(backend.endpoints)),
         models=tuple(_model_view(backend, backend.models[name]) for name in sorted(backend.models)),
-        pending_requests=backend.load.in_flight,
+        pending_requests=backend.load.everywhere,
         oldest_unanswered_s=round(oldest_unanswered_s(backend, now), 1),
         prompt_tokens=backend.load.prompt_tokens,
         answer_tokens=backend.load.answer_tokens,
@@ -299,7 +299,8 @@ def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
         is_cooling=backend.is_cooling_for(facts.name),
         first_token_ms=None if figures is None else figures.first_token.mean_ms(),
         whole_answer_ms=None if figures is None else figures.whole.mean_ms(),
-        pending_requests=0 if figures is None else figures.in_flight,
+        pending_requests=(0 if figures is None else figures.in_flight)
+        + backend.load.elsewhere.models.get(facts.name, 0),
         capacity=_rounded(capacity.requests),
         capacity_source=capacity.source,
         memory=presence(backend, facts.name, monotonic()) if loads_models else Presence.UNKNOWN,

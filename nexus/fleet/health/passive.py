@@ -72,9 +72,8 @@ class PassiveSignals:
         if outcome.ending is _FINISHED and outcome.fault is None and (outcome.status or FIRST_ERROR) < FIRST_ERROR:
             evidence = Evidence.GOOD
         else:
-            patience_s = self._patience_s(backend, outcome, now) if outcome.silent_s > MIN_SILENCE_S else MIN_SILENCE_S
-            evidence = weigh(outcome, backend.kind, cooling_s=cooling_s, patience_s=patience_s)
-        is_new = _observe_attempt(
+            evidence = self.weigh(backend, outcome, cooling_s, now)
+        is_new = observe_attempt(
             backend.load, outcome, is_good=evidence is Evidence.GOOD, is_bad=evidence is Evidence.BAD, now=now
         )
         if cooling_s:
@@ -94,6 +93,15 @@ class PassiveSignals:
                 self._enter(backend, None, tracks.server, tracks.server.state.after_success())
             if is_new:
                 self._publish(backend_id)
+
+    def weigh(self, backend: Backend, outcome: AttemptOutcome, cooling_s: float | None, now: float) -> Evidence:
+        """Return what *outcome*, which is no good answer, proves about *backend*."""
+        patience_s = self._patience_s(backend, outcome, now) if outcome.silent_s > MIN_SILENCE_S else MIN_SILENCE_S
+        return weigh(outcome, backend.kind, cooling_s=cooling_s, patience_s=patience_s)
+
+    def has_failed(self, backend_id: str) -> bool:
+        """Whether a failure counts against the backend, so that good answers make a difference."""
+        return backend_id in self._tracks
 
     def _patience_s(self, backend: Backend, outcome: AttemptOutcome, now: float) -> float:
         """Return the longest normal silence, by the recent latencies of all backends that have the model.
@@ -209,7 +217,7 @@ class PassiveSignals:
         )
 
 
-def _observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool, is_bad: bool, now: float) -> bool:
+def observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool, is_bad: bool, now: float) -> bool:
     """Record the latency of one attempt and return whether it is the first of its model.
 
     A failure never makes a backend look faster.

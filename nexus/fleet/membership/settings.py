@@ -38,7 +38,13 @@ def settings_of(config: BackendConfig, key: Secret | None, credentials: Credenti
         query={name: value.reveal() for name, value in credentials.query.items()},
         secrets=tuple(secret for secret in secrets if secret),
         path_is_complete=config.path_is_complete,
-        tls=_tls(config, path),
+        tls=tls_of(
+            verify=config.tls_verify,
+            ca_file=config.tls_ca_file,
+            cert_file=config.tls_cert_file,
+            key_file=config.tls_key_file,
+            path=path,
+        ),
         proxy=_proxy(credentials),
         is_from_file=bool(path),
     )
@@ -51,29 +57,31 @@ def _proxy(credentials: Credentials) -> Proxy | None:
     return Proxy(parts.hostname or "", parts.port or 80, None if login is None else login.reveal())
 
 
-def _tls(config: BackendConfig, path: KeyPath) -> ssl.SSLContext | None:
-    """Return the TLS context of the backend; None: the shared one, which trusts the system's authorities."""
-    if config.tls_cert_file is None and config.tls_ca_file is None:
-        return None if config.tls_verify else trusting_context()
-    context = _trusting(config, path)
-    if config.tls_cert_file is not None:
-        _show_certificate(context, config, path)
+def tls_of(
+    *, verify: bool, ca_file: str | None, cert_file: str | None, key_file: str | None, path: KeyPath = ()
+) -> ssl.SSLContext | None:
+    """Return the TLS context for these keys of a backend; None: the shared one, which trusts the system's authorities.
+
+    :raises Fault: a file cannot be used.
+    """
+    if cert_file is None and ca_file is None:
+        return None if verify else trusting_context()
+    context = _trusting(ca_file, path) if verify else unchecked_context()
+    if cert_file is not None:
+        _show_certificate(context, cert_file, key_file, path)
     return context
 
 
-def _trusting(config: BackendConfig, path: KeyPath) -> ssl.SSLContext:
-    if not config.tls_verify:
-        # Not the shared context: other backends must not be shown this backend's certificate.
-        return unchecked_context()
+def _trusting(ca_file: str | None, path: KeyPath) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=config.tls_ca_file)
+        return ssl.create_default_context(cafile=ca_file)
     except (OSError, ValueError) as exc:
-        problem = _unusable(config.tls_ca_file, exc, "it contains no certificate in PEM")
+        problem = _unusable(ca_file, exc, "it contains no certificate in PEM")
         raise Fault((*path, "tls_ca_file"), problem, "" if isinstance(exc, ssl.SSLError) else READABLE) from exc
 
 
-def _show_certificate(context: ssl.SSLContext, config: BackendConfig, path: KeyPath) -> None:
-    cert, key = config.tls_cert_file or "", config.tls_key_file
+def _show_certificate(context: ssl.SSLContext, cert: str, key: str | None, path: KeyPath) -> None:
+    # Not in the shared context: other backends must not be shown this backend's certificate.
     for name, file in (("tls_cert_file", cert), ("tls_key_file", key)):
         try:
             if file is not None:

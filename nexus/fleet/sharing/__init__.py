@@ -1,7 +1,19 @@
-"""What is true across the processes that share one fleet.
+"""Lets several processes use one fleet: one has it and publishes it, the others follow.
 
-================  ==================================================================
-``slot_broker``   divides the slots of limited backends among processes
-``slot_keeper``   the broker's counterpart in each process
-================  ==================================================================
+=====================  ==================================================================
+The process that has the fleet
+``publisher``          publishes the fleet, and takes what followers report and ask
+``slot_broker``        divides the slots of limited backends among processes
+A process that follows
+``following``          the fleet of another process, with the interface of a fleet
+``followed_backends``  the backends that administrators have added there
+``outcome_reports``    reports how attempts ended
+``counting``           reports how many requests are in flight
+``slot_keeper``        keeps the allotments that the broker grants
+Both
+``messages``           what they send each other
+``rows``               the rows of the fleet as bytes
+``pages``              what the pages for operators need, as a message
+``refusals``           the exceptions by which a change is refused
+=====================  ==================================================================
 """

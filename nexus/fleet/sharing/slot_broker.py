@@ -92,11 +92,11 @@ class _Division:
 class SlotBroker:
     """Grants slots to processes and takes back what they do not use; it does no I/O.
 
-    While no request waits anywhere, all slots are at the processes, in equal parts as far as they go, so that a request
-    is sent without asking. Once a request waits at one process, all others give back what is idle at once and what is
-    in use as soon as it is free, and each slot goes to the process whose turn it is: of those with requests of the
-    highest priority, the one that got the fewest for each client that waits there. A process that waits alone keeps its
-    slots and hands them to its own requests.
+    While no request waits anywhere, all slots are at the processes, what is free being given to all in equal parts, so
+    that a request is sent without asking. Once a request waits at one process, all others give back what is idle at
+    once and what is in use as soon as it is free, and each slot goes to the process whose turn it is: of those with
+    requests of the highest priority, the one that got the fewest for each client that waits there. A process that waits
+    alone keeps its slots and hands them to its own requests.
 
     Bound: the slots in use never exceed the limit, except that after a limit is lowered, requests that were sent before
     are finished.

@@ -31,18 +31,14 @@ class SlotKeeper:
     def __init__(
         self,
         *,
-        waiting: Callable[[str], Waiting],
-        offer: Callable[[str], None],
         send: Callable[[Sequence[SlotReport]], None],
         later: Later,
     ) -> None:
-        """:param waiting: returns what waits for the backend of that name.
-        :param offer: offers free slots of the backend of that name to the requests that wait.
-        :param send: sends reports to the broker, in order.
+        """:param send: sends reports to the broker, in order.
         :param later: as :func:`nexus.fleet.clock.call_later`; 0 seconds: after the current step of the event loop.
         """
-        self._waiting = waiting
-        self._offer = offer
+        self._waiting: Callable[[str], Waiting] = lambda _: Waiting()
+        self._offer: Callable[[str], None] = lambda _: None
         self._send = send
         self._later = later
         self._parts: dict[Key, Allotment] = {}
@@ -52,6 +48,18 @@ class SlotKeeper:
         self._lingering: set[Key] = set()
         self._untold: dict[Key, None] = {}
         self._is_refreshing = False
+
+    def serve_queue(self, waiting: Callable[[str], Waiting], offer: Callable[[str], None]) -> None:
+        """Let requests that wait in this process get slots.
+
+        :param waiting: returns what waits for the backend of that name.
+        :param offer: offers free slots of the backend of that name to the requests that wait.
+        """
+        self._waiting, self._offer = waiting, offer
+
+    def offer(self, name: str) -> None:
+        """Offer what may be free at the backend of that name to the requests that wait."""
+        self._offer(name)
 
     def divide(self, name: str, load: BackendLoad, models: Sequence[str]) -> None:
         """Keep allotments for the backend of that name and for those *models* of it that have a limit of their own."""

@@ -235,6 +235,14 @@ class FairQueue(Generic[W]):
         """The requests for each model, oldest first."""
         return self._models
 
+    def waiting_for(self, backend: str) -> tuple[int, tuple[int, ...]]:
+        """Return how many requests wait for *backend*, and how many clients they belong to, of each priority."""
+        place = self.places.get(backend)
+        if place is None:
+            return 0, (0,) * RANK_COUNT
+        requests = sum(sum(map(len, found)) for wanted, found in self._sets.items() if backend in wanted)
+        return requests, tuple(len(turns) for turns in place.turns)
+
     def largest_clients(self, most: int) -> list[tuple[int, Client]]:
         """Return the clients with the most requests of one priority, at most so many, each with the rank."""
         found = [(rank, client) for rank, crowd in enumerate(self._crowds) for client in islice(crowd.largest(), most)]

@@ -17,6 +17,7 @@ from nexus.domain.request import Requirements, TokenUsage
 from nexus.domain.shared_load import Allotment, first_short, parts_for
 from nexus.domain.silence import remarkably_silent, silent_s
 from nexus.domain.statuses import FIRST_ERROR
+from nexus.routing.core_stages.half_open import begin_probing, is_tried
 from nexus.routing.core_stages.known_load import load_facts, load_sentence, requests
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.ranking.scoring import Ranked, busy_requests
@@ -126,7 +127,7 @@ class Schedule(Reconciler):
         breaker = backend.breaker_of(model)
         if breaker is Breaker.OPEN:
             intent.avoid(backend, stage=self.name, reason="Backend has been failing: its breaker is open")
-        elif breaker is Breaker.HALF_OPEN and any(load.probing for load in _half_open(backend, model)):
+        elif breaker is Breaker.HALF_OPEN and is_tried(backend, model):
             intent.avoid(backend, stage=self.name, reason="Backend has been failing: one request is trying it")
 
     def rank(self, intent: RoutingIntent) -> list[Ranked]:
@@ -214,7 +215,7 @@ class Schedule(Reconciler):
         load.acquire(prompt_tokens, answer_tokens)
         probed: tuple[BackendLoad | ModelLoad, ...] = ()
         if backend.is_troubled:
-            probed = _begin_probing(backend, intent.model_on(backend))
+            probed = begin_probing(backend, intent.model_on(backend))
         self._strategy.chosen(backend, intent.resolved_model)
         slot = Slot(load, figures, intent.requirements, prompt_tokens, answer_tokens, probed)
         if divided:
@@ -269,30 +270,6 @@ def _refusal_for_model(
         action="Wait: the next slot that becomes free is given to the next client in turn",
         retry_in_s=RETRY_S,
     )
-
-
-def _half_open(backend: Backend, model: str) -> list[BackendLoad | ModelLoad]:
-    """Return the load of each half-open breaker: of the server, of its model, or of both."""
-    found: list[BackendLoad | ModelLoad] = []
-    if backend.own_breaker is Breaker.HALF_OPEN:
-        found.append(backend.load)
-    if backend.model_breakers.get(model) is Breaker.HALF_OPEN:
-        found.append(backend.load.model(model))
-    return found
-
-
-def _begin_probing(backend: Backend, model: str) -> tuple[BackendLoad | ModelLoad, ...]:
-    """Mark the half-open breakers that a request tries, and return them.
-
-    Each admits one request; any other that gets here meanwhile has no other candidate.
-    """
-    tried_now = _half_open(backend, model)
-    if tried_now and backend.breaker is Breaker.HALF_OPEN and backend.load not in tried_now:
-        tried_now.append(backend.load)
-    probed = tuple(tried for tried in tried_now if not tried.probing)
-    for tried in probed:
-        tried.begin_probing()
-    return probed
 
 
 def _best_first(ranked: Ranked) -> tuple[bool, bool, float, float]:

@@ -160,12 +160,12 @@ async def test_a_backend_that_fails_hands_its_slot_on(start, script):
 async def test_a_backend_that_comes_back_takes_who_waits(start, script, simulate):
     busy, idle = await script(), await simulate("idle")
     scene = await start(busy=busy, idle=idle, options={"busy": {"max_in_flight": 1}})
-    scene.nexus.fleet.drain("idle")
+    await scene.nexus.fleet.drain("idle")
     busy.play([ReadRequest(), Stall()])
     await occupy(scene)
     (waiter,) = await line_up(scene, ["waits"])
 
-    scene.nexus.fleet.undrain("idle")
+    await scene.nexus.fleet.undrain("idle")
 
     assert (await waiter.reply()).headers["x-nexus-backend"] == "idle"
 
@@ -186,9 +186,9 @@ async def test_a_failed_attempt_waits_for_another_busy_backend(start, script, st
     answer = Send(CHAT.good_stream if stream else CHAT.good_answer)
     broken.play([ReadRequest(), Close()])
     busy.play([ReadRequest(), Wait(0.1), Send(CHAT.good_answer), ReadRequest(), answer])
-    scene.nexus.fleet.drain("broken")
+    await scene.nexus.fleet.drain("broken")
     first = await occupy(scene)
-    scene.nexus.fleet.undrain("broken")
+    await scene.nexus.fleet.undrain("broken")
 
     reply = await scene.ask(CHAT, stream=stream)
 

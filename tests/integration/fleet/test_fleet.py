@@ -190,16 +190,16 @@ async def test_a_backend_drains_until_it_is_undrained(serve, plan, start, fast, 
     server = await serve("vllm", "tiny")
     fleet = await start(plan(fast, gpu=server.url))
 
-    fleet.drain("gpu")
+    await fleet.drain("gpu")
     asked = len(server.asked)
     await eventually(lambda: len(server.asked) > asked + 6)
     drained = row(fleet).status
-    fleet.undrain("gpu")
+    await fleet.undrain("gpu")
     await eventually(lambda: row(fleet).status is Status.HEALTHY)
 
     assert drained is Status.DRAINING
     with pytest.raises(BackendNotFound):
-        fleet.drain("nobody")
+        await fleet.drain("nobody")
 
 
 async def test_without_health_checks_a_backend_counts_as_healthy_and_lists_its_models_once(
@@ -332,7 +332,7 @@ class TestReload:
     async def test_a_drain_survives_a_change_of_the_server(self, serve, plan, start):
         server, other = await serve("vllm", "tiny"), await serve("vllm", "tiny")
         fleet = await start(plan(gpu=server.url))
-        fleet.drain("gpu")
+        await fleet.drain("gpu")
 
         fleet.reconfigure(plan(gpu=other.url))
 

@@ -112,6 +112,11 @@ class Applicants:
         """Whether a server of that name has announced itself."""
         return self._named(name) is not None
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all servers that have announced themselves."""
+        return frozenset(applicant.name for applicant in self._applicants.values())
+
     def counts(self) -> Mapping[tuple[str, str], int]:
         """Return how many there are, by source and decision."""
         return Counter((a.source, a.trust.value) for a in self._applicants.values() if not a.is_nexus)

@@ -24,10 +24,10 @@ class FakeFleet:
     def has_announced_itself(self, name):
         return name in self._announced
 
-    def drain(self, name):
+    async def drain(self, name):
         self._note(name)
 
-    def undrain(self, name):
+    async def undrain(self, name):
         self._note(name)
 
     async def approve(self, name, url):

@@ -264,8 +264,8 @@ class TestSlotsThatProcessesDivide:
         backend.load.divide("", part)
         held = Schedule().reserve(make_intent(backends=[backend]), backend)
 
-        held.settle(make_attempt(Ending.FINISHED))
-        held.settle(make_attempt(Ending.FINISHED))
+        held.settle(make_attempt())
+        held.settle(make_attempt())
 
         assert part.used == 0
 

@@ -1,0 +1,320 @@
+"""Publishes the fleet of this process to others that follow it, and takes their reports."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.shared_load import NOWHERE_ELSE, Elsewhere
+from nexus.fleet.fleet import Fleet
+from nexus.fleet.sharing.messages import (
+    Change,
+    Decision,
+    Done,
+    Draining,
+    NotHaving,
+    SentBackend,
+    SentCounts,
+    SentLoad,
+    SentOutcome,
+    SentRows,
+)
+from nexus.fleet.sharing.pages import pages_of
+from nexus.fleet.sharing.refusals import REFUSALS, to_send
+from nexus.fleet.sharing.rows import encode_row, settings_to_send
+from nexus.fleet.sharing.slot_broker import Key, SlotBroker, SlotOrder, SlotReport
+from nexus.workers.channel import Channel, ChannelError
+
+log = structlog.get_logger("nexus.fleet")
+
+TICK_S: Final = 0.025
+"""How often changed loads are sent on: with as much in the process that counts, what others know is 50 ms old."""
+PAGES_EVERY: Final = 40
+"""Ticks between two looks at what only pages need."""
+
+_Facts = tuple[object, str, int, int | None, bool]
+
+
+class _Follower:
+    """One process that follows."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.counts: dict[str, Elsewhere] = {}
+        """Its requests, by the id of the backend."""
+        self.pages = b""
+        """The last that it was sent."""
+
+    def send(self, topic: str, payload: object) -> None:
+        try:
+            self.channel.send(topic, payload)
+        except ChannelError as exc:
+            # It has ended, or hangs and is ended by the supervisor.
+            log.debug("follower_unreachable", peer=self.channel.name, reason=str(exc))
+
+
+class Publisher:
+    """The fleet as seen by the processes that follow it, each of which has a channel."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        """Nothing is sent before :meth:`start`."""
+        self._fleet = fleet
+        self.broker = SlotBroker(self._order)
+        self._followers: dict[str, _Follower] = {}
+        self._published: dict[str, Backend] = {}
+        self._facts: dict[str, _Facts] = {}
+        """By id, what the followers know of the load of each backend."""
+        self._orders: dict[str, list[SlotOrder]] = {}
+        self._moved: set[str] = set()
+        """The backends of which a follower has counted other requests since the last tick."""
+        self._is_flushing = False
+        self._ticks = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Follow the fleet from now on; followers may come before it has started."""
+        self._fleet.on_change(self._changed)
+        self._changed(self._fleet.snapshot)
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._followers.clear()
+
+    def serve(self, name: str, channel: Channel) -> None:
+        """Let the process at the other end of *channel*, which is not open yet, follow the fleet.
+
+        :param name: unique for each start of a process.
+        """
+        follower = _Follower(channel)
+        channel.on("fleet.counts", tuple[SentCounts, ...], lambda sent: self._count(follower, sent))
+        channel.on("fleet.outcomes", tuple[SentOutcome, ...], self._take_outcomes)
+        channel.on("fleet.lacks", NotHaving, self._take_lack)
+        channel.on("slots", tuple[SlotReport, ...], lambda sent: self._take_reports(name, sent))
+
+        async def follow(_: None) -> SentRows:
+            self._flush()
+            # Its slots come after its rows.
+            asyncio.get_running_loop().call_soon(self._join, name, follower)
+            return SentRows(tuple(map(self._to_send, self._published.values())))
+
+        channel.answers("fleet.follow", type(None), follow)
+        channel.answers("fleet.look", type(None), self._look)
+        channel.answers("fleet.drain", Draining, self._drain)
+        channel.answers("fleet.decide", Decision, self._decide)
+        channel.answers("fleet.change", Change, self._change)
+        channel.on_closed(lambda: self._leave(name))
+
+    # followers
+
+    def _join(self, name: str, follower: _Follower) -> None:
+        if not follower.channel.is_open:
+            return
+        self._followers[name] = follower
+        self._orders[name] = []
+        # What has changed since the answer, which is hardly ever anything.
+        follower.send("fleet.rows", SentRows(tuple(map(self._to_send, self._published.values()))))
+        follower.send("fleet.loads", [self._load_for(follower, row) for row in self._published.values()])
+        self.broker.join(name)
+        self._send_orders()
+        self._publish_pages((follower,))
+
+    def _leave(self, name: str) -> None:
+        follower = self._followers.pop(name, None)
+        if follower is None:
+            return
+        self._orders.pop(name, None)
+        self.broker.leave(name)
+        self._send_orders()
+        self._moved |= follower.counts.keys()
+        self._add_up(follower.counts)
+
+    # rows
+
+    def _changed(self, _: FleetSnapshot) -> None:
+        if not self._is_flushing:
+            self._is_flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send the rows that have changed since the last time, and then divide the slots that they have now."""
+        self._is_flushing = False
+        now = self._fleet.snapshot.by_id
+        changed = [row for row in now.values() if self._published.get(row.id) is not row]
+        removed = self._published.keys() - now.keys()
+        if not changed and not removed:
+            return
+        gone = [self._published.pop(backend_id) for backend_id in removed]
+        self._published.update({row.id: row for row in changed})
+        update = SentRows(tuple(map(self._to_send, changed)), tuple(removed))
+        for follower in self._followers.values():
+            follower.send("fleet.rows", update)
+        self._divide(changed, gone)
+        self._send_orders()
+
+    def _to_send(self, row: Backend) -> SentBackend:
+        member = self._fleet.members.get(row.id)
+        return SentBackend(encode_row(row), None if member is None else settings_to_send(member))
+
+    def _divide(self, changed: Iterable[Backend], gone: Iterable[Backend]) -> None:
+        for row in gone:
+            self._facts.pop(row.id, None)
+            for key in [key for key in self.broker.keys if key[0] == row.name]:
+                self.broker.forget(key)
+        for row in changed:
+            limits = limits_of(row)
+            for key in [key for key in self.broker.keys if key[0] == row.name and key not in limits]:
+                self.broker.forget(key)
+            for key, limit in limits.items():
+                self.broker.limit(key, limit)
+
+    # slots
+
+    def _order(self, process: str, order: SlotOrder) -> None:
+        if process in self._orders:
+            self._orders[process].append(order)
+
+    def _take_reports(self, name: str, reports: tuple[SlotReport, ...]) -> None:
+        for report in reports:
+            self.broker.report(name, report)
+        self._send_orders()
+
+    def _send_orders(self) -> None:
+        for name, orders in self._orders.items():
+            if orders:
+                self._followers[name].send("slots", orders)
+                self._orders[name] = []
+
+    # loads
+
+    def _count(self, follower: _Follower, sent: tuple[SentCounts, ...]) -> None:
+        for counts in sent:
+            row = self._published.get(counts.id)
+            if counts.load.in_flight or counts.load.probing:
+                follower.counts[counts.id] = counts.load
+            else:
+                follower.counts.pop(counts.id, None)
+            if row is not None:
+                row.load.count_request(counts.begun)
+            self._moved.add(counts.id)
+        self._add_up(counts.id for counts in sent)
+
+    def _add_up(self, backend_ids: Iterable[str]) -> None:
+        """Let this process know how many requests all followers have, for its probes and its reads of loads."""
+        for backend_id in backend_ids:
+            if (row := self._published.get(backend_id)) is not None:
+                row.load.see_elsewhere(self._others(None, backend_id))
+
+    def _others(self, follower: _Follower | None, backend_id: str) -> Elsewhere:
+        """Return the requests of all followers but *follower* at one backend."""
+        total = NOWHERE_ELSE
+        for other in self._followers.values():
+            if other is not follower and (counts := other.counts.get(backend_id)) is not None:
+                total += counts
+        return total
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        if not self._followers:
+            return
+        moved, self._moved = self._moved, set()
+        rows = [row for row in self._published.values() if self._has_news(row) or row.id in moved]
+        for follower in self._followers.values() if rows else ():
+            follower.send("fleet.loads", [self._load_for(follower, row) for row in rows])
+        self._ticks += 1
+        if self._ticks % PAGES_EVERY == 0:
+            self._publish_pages(self._followers.values())
+
+    def _has_news(self, row: Backend) -> bool:
+        facts = self._facts_of(row)
+        known = self._facts.get(row.id)
+        if known is not None and known[0] is facts[0] and known[1:] == facts[1:]:
+            return False
+        self._facts[row.id] = facts
+        return True
+
+    def _facts_of(self, row: Backend) -> _Facts:
+        load = row.load
+        latency_ms = None if load.is_latency_real else load.latency_ms
+        return load.told, load.no_report, load.restarts, latency_ms, self._fleet.counts_successes(row.id)
+
+    def _load_for(self, follower: _Follower, row: Backend) -> SentLoad:
+        load = row.load
+        _, no_report, restarts, latency_ms, counts_successes = self._facts_of(row)
+        elsewhere = self._others(follower, row.id)
+        return SentLoad(row.id, load.told, no_report, restarts, latency_ms, elsewhere, counts_successes)
+
+    def _publish_pages(self, followers: Iterable[_Follower]) -> None:
+        pages = msgspec.msgpack.encode(pages_of(self._fleet))
+        for follower in followers:
+            if follower.pages != pages:
+                follower.pages = pages
+                follower.send("fleet.pages", msgspec.Raw(pages))
+
+    # what followers report and ask
+
+    def _take_outcomes(self, outcomes: tuple[SentOutcome, ...]) -> None:
+        for sent in outcomes:
+            self._fleet.report(sent.backend_id, sent.outcome, retry_after_s=sent.retry_after_s)
+
+    def _take_lack(self, lack: NotHaving) -> None:
+        if lack.endpoint:
+            self._fleet.report_unsupported(lack.backend_id, lack.endpoint, lack.model)
+        else:
+            self._fleet.report_missing_model(lack.backend_id, lack.model)
+
+    async def _look(self, _: None) -> bool:
+        # The follower looks for itself whether it has found what it wants.
+        has_probed = await self._fleet.look(lambda: False)
+        self._flush()
+        return has_probed
+
+    async def _drain(self, asked: Draining) -> Done:
+        try:
+            await (self._fleet.drain if asked.is_draining else self._fleet.undrain)(asked.name)
+        except REFUSALS as exc:
+            return Done(to_send(exc))
+        return self._done()
+
+    async def _decide(self, asked: Decision) -> Done:
+        try:
+            decide = self._fleet.approve if asked.is_approved else self._fleet.reject
+            await decide(asked.name, asked.url)
+        except REFUSALS as exc:
+            return Done(to_send(exc))
+        return self._done()
+
+    async def _change(self, asked: Change) -> Done:
+        added = self._fleet.added
+        try:
+            if asked.name is None:
+                member = await added.add(asked.table or {}, persist=bool(asked.persist))
+            elif asked.table is not None:
+                member = await added.change(asked.name, asked.table, persist=asked.persist)
+            else:
+                await added.remove(asked.name)
+                return self._done()
+        except REFUSALS as exc:
+            return Done(to_send(exc))
+        return msgspec.structs.replace(self._done(), config=member.config)
+
+    def _done(self) -> Done:
+        """Send what has changed to all followers before the answer."""
+        self._flush()
+        self._publish_pages(self._followers.values())
+        return Done()
+
+
+def limits_of(row: Backend) -> dict[Key, int]:
+    """Return the limits that processes have to divide: that of the backend, and those of its limited models."""
+    models = ((name, facts.max_in_flight) for name, facts in row.models.items())
+    return {
+        (row.name, ""): row.max_in_flight,
+        **{(row.name, name): limit for name, limit in models if limit is not None},
+    }
