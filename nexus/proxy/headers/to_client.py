@@ -1,10 +1,10 @@
 """Makes the head of a reply to a client: which headers of a backend's response pass, and which lines Nexus adds."""
 
-import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, get_args
 
@@ -67,20 +67,36 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
     lines: list[bytes] = []
     named = b""
     for name, value in headers:
-        lowered = name.lower()
-        if lowered == b"connection":
+        rule = _rule_for(name)
+        if isinstance(rule, bytes):
+            if rule:
+                lines.append(b"%b%b\r\n" % (rule, value))
+        elif rule is None:
             named = named + b"," + value.lower() if named else value.lower()
-        elif lowered in _REWRITTEN:
-            lines.append(_REWRITTEN[lowered](value, request_id))
-        elif lowered not in NOT_FOR_CLIENTS and not lowered.startswith(_PREFIXES):
-            lines.append(b"%b: %b\r\n" % (name, value))
+        elif line := rule(value, request_id):
+            lines.append(line)
     if named not in (b"", b"close", b"keep-alive"):
         tokens = {token.strip() for token in named.split(b",")}
         lines = [line for line in lines if line.partition(b":")[0].lower() not in tokens]
     block = b"".join(lines)
-    if not _GOOD_BLOCK.match(block):
+    if block.translate(None, _GOOD_BYTES) != b"\r\n" * len(lines):
         raise UpstreamError(UpstreamFault.PROTOCOL, "a header of the response holds control characters")
     return block
+
+
+@lru_cache(maxsize=512)
+def _rule_for(name: bytes) -> bytes | Callable[[bytes, bytes], bytes] | None:
+    """Return what becomes of each header *name*: names repeat, while the values of ids, dates and lengths do not.
+
+    Bytes begin the line that is passed on; empty ones drop it. A function of the value and the request's id makes the
+    line. None: the value names other headers that are not passed on.
+    """
+    lowered = name.lower()
+    if lowered == b"connection":
+        return None
+    if lowered in _REWRITTEN:
+        return _REWRITTEN[lowered]
+    return b"" if lowered in NOT_FOR_CLIENTS or lowered.startswith(_PREFIXES) else name + b": "
 
 
 def _upstream_request_id(value: bytes, request_id: bytes) -> bytes:
@@ -105,7 +121,8 @@ _REWRITTEN: Final[Mapping[bytes, Callable[[bytes, bytes], bytes]]] = {
     b"retry-after": _retry_after,
     b"retry-after-ms": _retry_after_ms,
 }
-_GOOD_BLOCK: Final = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*\r\n)*\Z")
+_GOOD_BYTES: Final = bytes((*b"\t", *range(0x20, 0x7F), *range(0x80, 0x100)))
+"""Those that a name or a value may have; a line has a CR and an LF besides, at its end."""
 
 
 def retry_after_s(value: bytes) -> int | None:
