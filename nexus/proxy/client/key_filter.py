@@ -51,6 +51,10 @@ class KeyFilter:
             hints = {name: text for name, text in head.hints.items() if not self._holds_key(text.encode())}
             head.hints = ReadOnlyDict(hints)
 
+    def may_pass(self, value: bytes) -> bool:
+        """Whether a header with *value*, which is not remembered, may be sent on: it holds none of the keys."""
+        return not self._checks or not self._holds_key(value)
+
     def without_keys(self, query: bytes) -> bytes:
         """Return *query* without the parameters that hold one of the keys."""
         if not self._checks or not query:

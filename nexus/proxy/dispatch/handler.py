@@ -73,17 +73,17 @@ class RequestHandler:
         return replies.error(PROTOCOLS["openai"], exc, request_id=request_id, is_head=is_head)
 
     def _repeated(self, client: ClientConnection, received: Received) -> IncomingRequest | None:
-        """Return the checked request if its head and the access rules are those of the last one, else None."""
+        """Return the request if the checks of the last one hold for its head and the access rules, else None."""
         last, (message, body, length) = client.last_request, received
         if (
             last is None
             or last.access is not self._plane.settings.access
             or message.path != last.message.path
             or message.method != last.message.method
-            or client.heads.again(message) is not last.head
         ):
             return None
-        return replace(last, message=message, body=body, length=length)
+        head = client.heads.again(message, last.head, last.access.key_filter.may_pass)
+        return None if head is None else replace(last, message=message, body=body, length=length, head=head)
 
     async def _dispatch(self, client: ClientConnection, received: Received) -> bool:
         message = received.message

@@ -1,7 +1,8 @@
 """Reads and checks the head of a client's request."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Final
 
 import msgspec
@@ -55,6 +56,12 @@ _VISIBLE: Final = re.compile(rb"[\t\x20-\x7e]*\Z")
 _TEXT: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 _NO_HINTS: Final[Mapping[str, str]] = ReadOnlyDict()
+_FREE: Final = frozenset({b"x-request-id", b"idempotency-key"})
+"""Headers that Nexus knows and whose values may change all the same."""
+_NEVER_FREE: Final = (*_PREFIXES, b"sec-", b"access-control-")
+"""Headers of browsers decide about access."""
+MAX_CHANGES: Final = 8
+"""Headers that may differ from those of the last request."""
 MAX_HOPS: Final = 3
 MAX_HEADERS: Final = 100
 MAX_HINT: Final = 200
@@ -132,9 +139,12 @@ def _is_look_alike(name: bytes) -> bool:
 
 
 class HeadMemory:
-    """Remembers the last head of one connection, as client libraries send the same headers again, except the length."""
+    """Remembers the last head of one connection: client libraries send the same headers again, in the same order.
 
-    __slots__ = ("_head", "_length_at", "_raw", "_version")
+    The length differs each time, and so may headers that are only passed on, such as a trace or an idempotency key.
+    """
+
+    __slots__ = ("_free", "_head", "_length_at", "_raw", "_version")
 
     def __init__(self) -> None:
         self._raw: tuple[tuple[bytes, bytes], ...] = ()
@@ -142,32 +152,84 @@ class HeadMemory:
         self._length_at = -1
         """The index of Content-Length in the headers, which :class:`Head` does not hold; -1: there is none."""
         self._head: Head | None = None
+        self._free: Mapping[int, bytes] | None = None
+        """See :func:`_free_headers`; None until a header differs."""
 
     def read(self, message: RawRequestMessage) -> Head:
         """Return the result of :func:`read_head`, for the same headers the same object as for the last request."""
-        head = self.again(message)
-        if head is None:
+        head = self._head
+        if head is None or self._changes(message) != []:
             raw, self._head = message.raw_headers, None
             head = read_head(message)
             self._length_at = next((i for i, (name, _) in enumerate(raw) if name.lower() == b"content-length"), -1)
-            self._raw, self._version, self._head = raw, message.version, head
+            self._raw, self._version, self._head, self._free = raw, message.version, head, None
         return head
 
-    def again(self, message: RawRequestMessage) -> Head | None:
-        """Return the head of the last request if *message* has the same headers, except the length."""
-        raw, last, at = message.raw_headers, self._raw, self._length_at
-        if self._head is None or message.version != self._version:
+    def again(self, message: RawRequestMessage, known: Head, may_pass: Callable[[bytes], bool]) -> Head | None:
+        """Return the head of *message* if it needs no checks besides those of the last head; None: it does.
+
+        It is the last head itself if at most the length differs, and otherwise a copy with the new values.
+
+        :param known: the head that was checked; None is returned unless it is the last one.
+        :param may_pass: whether the new value of a header that is only passed on may go to a backend.
+        """
+        changes = self._changes(message) if self._head is known else None
+        if not changes:
+            return known if changes is not None else None
+        if self._free is None:
+            self._free = _free_headers(self._raw)
+        names = self._free
+        new = {names[at]: message.raw_headers[at] for at in changes if at in names}
+        is_plain = len(new) == len(changes) and all(_TEXT.match(value) and may_pass(value) for _, value in new.values())
+        return _with_values(known, new) if is_plain else None
+
+    def _changes(self, message: RawRequestMessage) -> list[int] | None:
+        """Return the indexes of the headers whose values differ from the last head's, except that of the length.
+
+        None: other headers, or too many that differ.
+        """
+        raw, last, length_at = message.raw_headers, self._raw, self._length_at
+        if len(raw) != len(last) or message.version != self._version:
             return None
-        if raw == last:
-            return self._head
-        is_same = (
-            at >= 0
-            and len(raw) == len(last)
-            and raw[at][0] == last[at][0]
-            and raw[:at] == last[:at]
-            and raw[at + 1 :] == last[at + 1 :]
-        )
-        return self._head if is_same else None
+        changes = [at for at, header in enumerate(raw) if header != last[at]]
+        if len(changes) > MAX_CHANGES:
+            return None
+        for at in changes:
+            if raw[at][0] != last[at][0]:
+                return None
+        if length_at in changes:
+            changes.remove(length_at)
+        return changes
+
+
+def _free_headers(raw_headers: Sequence[tuple[bytes, bytes]]) -> Mapping[int, bytes]:
+    """Return the index and lower-case name of each header whose value may change without any other effect on its head.
+
+    Nexus does nothing with them but send them on, or, with the client's id, read it.
+    """
+    names = [name.lower() for name, _ in raw_headers]
+    return {
+        at: name
+        for at, name in enumerate(names)
+        if names.count(name) == 1
+        and (name in _FREE or not (name in _KNOWN or b"_" in name or name.startswith(_NEVER_FREE)))
+    }
+
+
+def _with_values(head: Head, new: Mapping[bytes, tuple[bytes, bytes]]) -> Head | None:
+    """Return a copy of *head* with *new* headers, by their lower-case names; None unless it has a place for each."""
+    forward = [(name, b"%b: %b\r\n" % new[name]) if name in new else (name, line) for name, line in head.forward]
+    changed = copy(head)
+    changed.forward, changed.prepared = forward, {}
+    kept = {name for name, _ in forward}
+    for name, (_, value) in new.items():
+        if name == b"x-request-id":
+            if not _REQUEST_ID.match(value):
+                return None
+            changed.request_id = value.decode()
+        elif name not in kept:
+            return None
+    return changed
 
 
 def _check_all(raw_headers: tuple[tuple[bytes, bytes], ...]) -> None:

@@ -131,6 +131,25 @@ async def test_the_same_head_is_checked_once(serve, exchanges, plane):
     ]
 
 
+async def test_a_head_with_another_trace_is_checked_once_and_has_its_own(serve, exchanges, plane):
+    for number in ("1", "2", "3"):
+        await serve(("traceparent", f"00-{number}"), ("X-Request-Id", f"id-{number}"))
+
+    assert plane.settings.access.checked == 1
+    assert [(request.head.forward, request.head.request_id) for request in exchanges] == [
+        ([(b"traceparent", b"traceparent: 00-%d\r\n" % number)], f"id-{number}") for number in (1, 2, 3)
+    ]
+
+
+async def test_a_key_in_another_value_is_withheld(serve, exchanges, plane):
+    plane.settings.access = Rules(key=b"secret")
+    for value in ("fine", "secret", "Bearer secret"):
+        await serve(KEY, ("X-Custom", value), ("X-Request-Id", value.replace(" ", "")))
+
+    assert [request.head.forward for request in exchanges] == [[(b"x-custom", b"X-Custom: fine\r\n")], [], []]
+    assert [request.head.request_id for request in exchanges] == ["fine", "", "Bearersecret"]
+
+
 @pytest.mark.parametrize(
     "change", [{"target": "/v1/completions"}, {"headers": (("X-Custom", "1"),)}, {"host": "other"}]
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from nexus.errors import RequestError
-from nexus.proxy.headers.from_client import read_head
+from nexus.proxy.headers.from_client import HeadMemory, read_head
 from nexus.proxy.headers.rules import NOT_FOR_BACKENDS, NOT_FOR_BACKENDS_PREFIXES
 
 
@@ -161,3 +161,49 @@ def test_an_invalid_request_id_is_ignored(make_message, request_id):
 @pytest.mark.parametrize("hops", ["", "-1", "many", "1000000"])
 def test_hops_that_are_no_number_are_ignored(make_message, hops):
     assert read_head(make_message(("X-Nexus-Hops", hops))).hops == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Host", "Content-Type", "Accept", "Authorization", "x-api-key", "Origin", "Connection", "Expect", "Cookie"),
+        *("Sec-Fetch-Site", "Sec-Fetch-Mode", "Access-Control-Request-Method", "Content-Encoding", "Transfer-Encoding"),
+        *("X-Nexus-Privacy", "X-Nexus-Hops", "X-Forwarded-For", "X_Custom"),
+    ],
+)
+def test_another_value_of_a_header_with_a_meaning_needs_all_checks(make_message, name):
+    memory = HeadMemory()
+    known = memory.read(make_message((name, "1"), host=None))
+
+    assert memory.again(make_message((name, "2"), host=None), known, lambda _: True) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param((("X-Custom", "1"), ("x-custom", "3")), id="of two of one name"),
+        pytest.param((("X-Custom", "3"), ("Connection", "x-custom")), id="of this hop alone"),
+        pytest.param((("X-Custom", "1"), ("X-Request-Id", "not valid")), id="an id that is not valid"),
+        pytest.param((("X-Custom", "a\x01b"),), id="with a control character"),
+    ],
+)
+def test_another_value_that_does_not_simply_pass_needs_all_checks(make_message, headers):
+    memory = HeadMemory()
+    known = memory.read(make_message(*((name, "x-custom" if name == "Connection" else "2") for name, _ in headers)))
+
+    assert memory.again(make_message(*headers), known, lambda _: True) is None
+
+
+def test_a_head_that_was_not_the_last_needs_all_checks(make_message):
+    memory = HeadMemory()
+    known = memory.read(make_message(("X-Custom", "1")))
+    memory.read(make_message(("X-Other", "1")))
+
+    assert memory.again(make_message(("X-Other", "1")), known, lambda _: True) is None
+
+
+def test_many_other_values_need_all_checks(make_message):
+    memory = HeadMemory()
+    known = memory.read(make_message(*((f"X-{number}", "1") for number in range(9))))
+
+    assert memory.again(make_message(*((f"X-{number}", "2") for number in range(9))), known, lambda _: True) is None
