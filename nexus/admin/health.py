@@ -1,7 +1,9 @@
 """Whether the proxy is alive (``/health``) and whether it can serve (``/ready``)."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
@@ -11,6 +13,10 @@ from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page
 from nexus.routing.pipeline import Pipeline
+from nexus.routing.stage.runner import Stage
+
+CORE_USES: Final[Mapping[str, str]] = MappingProxyType({"approvals": "refuse", "kept_objects": "local"})
+"""What the core does while the store fails: a change of approvals is refused, and ids are known to one process only."""
 
 
 class BackendCounts(msgspec.Struct, frozen=True):
@@ -43,6 +49,8 @@ class ReadyDetail(msgspec.Struct, frozen=True):
     """Stages that are switched off until the next reload because they failed too often."""
     store_failure: str | None = None
     """Why the store failed when it was last used; None when it did not."""
+    on_store_failure: Mapping[str, str] = CORE_USES
+    """By what uses the store, what happens there while it fails."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -85,7 +93,10 @@ def routes(
         DescribedRoute(
             path="/ready",
             respond=lambda _: ready(
-                snapshot(), state, tuple(stage.place.name for stage in pipeline.stages if stage.is_off)
+                snapshot(),
+                state,
+                tuple(stage.place.name for stage in pipeline.stages if stage.is_off),
+                {name: word for stage in pipeline.stages for name, word in _store_use(stage)},
             ),
             operation=Operation(
                 summary="Whether a request could be served now, and why not", answers=(Ready,), statuses=(200, 503)
@@ -100,14 +111,32 @@ def health(snapshot: FleetSnapshot, *, uptime_s: float) -> Page:
     return json_page(Health(health_word(counts), int(uptime_s), counts, len(snapshot.models)))
 
 
-def ready(snapshot: FleetSnapshot, state: ProxyState, switched_off_stages: tuple[str, ...] = ()) -> Page:
+def _store_use(stage: Stage) -> Iterable[tuple[str, str]]:
+    """Yield what *stage* does while the store fails, if it uses the store."""
+    word = stage.place.reconciler.on_store_failure
+    if word is not None:
+        yield stage.place.name, word
+
+
+def ready(
+    snapshot: FleetSnapshot,
+    state: ProxyState,
+    switched_off_stages: tuple[str, ...] = (),
+    store_uses: Mapping[str, str] = MappingProxyType({}),
+) -> Page:
     """Answer ``/ready``: 200 only when a request could be served now, else 503 with the reason.
 
     Shown, but no reason for 503: a refused reload, as the old configuration still serves; a stage that is switched off,
     as it declared itself optional; a failing store, as the stages that need it refuse requests themselves.
     """
     reason = _why_not(snapshot, state)
-    detail = ReadyDetail(count(snapshot), state.rejected_reload, switched_off_stages, state.store_failure())
+    detail = ReadyDetail(
+        count(snapshot),
+        state.rejected_reload,
+        switched_off_stages,
+        state.store_failure(),
+        {**CORE_USES, **store_uses},
+    )
     body = Ready(reason is None, reason, detail)
     return json_page(body, status=200 if reason is None else 503)
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from nexus.errors import StoreError
+from nexus.errors import LimitReached, StoreError
 from nexus.store.store import MAX_BATCH, Change, Store, Total
 
 log = structlog.get_logger("nexus.store")
@@ -48,13 +48,20 @@ class WatchedStore(Store):
     async def _watched(self, call: Callable[[], Awaitable[_T]]) -> _T:
         try:
             result = await call()
+        except LimitReached:
+            # The store works: it says that there is no more.
+            self._succeeded()
+            raise
         except StoreError as exc:
             self.failures_total += 1
             if self.failure is None:
                 log.error("store_failed", reason=str(exc))  # noqa: TRY400 - the reason is enough for operators
             self.failure = str(exc)
             raise
+        self._succeeded()
+        return result
+
+    def _succeeded(self) -> None:
         if self.failure is not None:
             self.failure = None
             log.info("store_recovered")
-        return result

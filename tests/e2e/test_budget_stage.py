@@ -483,7 +483,9 @@ def test_a_ledger_that_is_taken_away_is_noticed_and_closes_what_is_paid(start, s
     (line,) = nexus.wait_for_log("store_failed")
 
     assert str(ledger) in line["reason"]
-    assert nexus.get_json("/ready")["detail"]["store_failure"] == line["reason"]
+    detail = nexus.get_json("/ready")["detail"]
+    assert detail["store_failure"] == line["reason"]
+    assert detail["on_store_failure"]["budget"] == "refuse"
     assert b"\nnexus_store_failed 1\n" in ask(nexus.url, "/metrics").body
     assert float(nexus.wait_for_log("ledger_unreachable")[0]["spent_usd"]) > 0
     assert ask(nexus.url, "/v1/chat/completions", chat("paid")).status == 503

@@ -123,6 +123,9 @@ class Reconciler(ABC):
     Requests with hints, and those that were tried elsewhere before, are always judged by themselves.
     """
 
+    on_store_failure: str | None = None
+    """What it does while the store fails, in one word for ``/ready``; None if it needs no store."""
+
     is_observed: bool = False
     """Whether the operator lets it only observe; then :meth:`reserve` is not called. Nexus sets this at start."""
 

@@ -6,6 +6,7 @@ from enum import Enum, auto
 
 from nexus_budget.book import Book
 from nexus_budget.ledger_health import LedgerHealth
+from nexus_budget.money import ZERO
 from nexus_budget.months import month_of
 from nexus_budget.terms import Terms
 
@@ -43,6 +44,8 @@ class Account:
     def __init__(self, ledger_health: LedgerHealth, hurry: Callable[[], None] = lambda: None) -> None:
         """:param hurry: starts the next round of the bookkeeping now."""
         self.books: dict[str, Book] = {}
+        self.replicas = 1
+        """How many processes share the budget, when the ledger was last read."""
         self._ledger_health = ledger_health
         self._hurry = hurry
         self._newest: Book | None = None
@@ -73,9 +76,9 @@ class Account:
         ceiling = terms.ceiling_usd
         if ceiling is None:
             return None
-        if not self._ledger_health.is_good():
-            return Shortfall.UNREACHABLE
         book = self.book_at(unix_s)
+        if not self._ledger_health.is_good():
+            return _blind_shortfall(amount_usd, book, terms, self.replicas)
         if amount_usd <= book.free_usd:
             return None
         return Shortfall.DRAWING if book.could_draw(amount_usd, ceiling) else Shortfall.EXHAUSTED
@@ -110,3 +113,14 @@ class Account:
     def spend(self, amount_usd: Decimal, unix_s: float) -> None:
         """Book spending that was not reserved."""
         self.book_at(unix_s).settle(Decimal(0), amount_usd)
+
+
+def _blind_shortfall(amount_usd: Decimal, book: Book, terms: Terms, replicas: int) -> Shortfall | None:
+    """Return why *amount_usd* cannot be reserved while the ledger cannot be reached; None if it can."""
+    if terms.on_store_failure == "allow":
+        return None
+    if terms.on_store_failure == "refuse" or not book.is_read:
+        return Shortfall.UNREACHABLE
+    # Its part of what no process had drawn: if every process takes its part, the limit is reached and not exceeded.
+    share = max((terms.ceiling_usd or ZERO) - book.committed_usd, ZERO) / replicas
+    return None if amount_usd <= book.free_usd + share else Shortfall.UNREACHABLE

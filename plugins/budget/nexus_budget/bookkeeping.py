@@ -158,6 +158,7 @@ class Bookkeeping:
         with self._budget.ledger_health.watching():
             others = await self._ledger.others()
             month = self._budget.book.month
+            self._budget.account.replicas = 1 + sum(m == month for m, _ in others)
             self._others_want = any(entry.wanted_usd for (m, _), entry in others.items() if m == month)
             for key in self._liveness.dead(others, now):
                 entry = others[key]

@@ -10,6 +10,7 @@ from nexus.api import PluginConfig, PolicyKeys
 from nexus_budget.money import STEP, refuse_odd_amounts
 
 Action = Literal["warn", "block_cloud", "block_all"]
+OnStoreFailure = Literal["refuse", "local_share", "allow"]
 
 MAX_PERCENT: Final = Decimal(100)
 
@@ -77,6 +78,8 @@ class BudgetConfig(PluginConfig):
     """Above this share of the limit, paid backends rank lower."""
     hard_limit_action: Action = "warn"
     """What happens at the limit."""
+    on_store_failure: OnStoreFailure = "refuse"
+    """What happens to paid requests under a blocking limit while the store fails."""
     prices: tuple[PriceRow, ...] = ()
     """Your own prices, which override the shipped ones."""
     prices_file: str | None = None

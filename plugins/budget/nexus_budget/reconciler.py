@@ -42,6 +42,7 @@ class BudgetReconciler(Reconciler):
         self._rate = prices.rate
         self._dearest = DearestRates(prices.rate)
         self.prices = prices
+        self.on_store_failure = config.on_store_failure
 
     def reconcile(self, intent: RoutingIntent) -> None:
         terms = self._budget.terms(self._config)
@@ -132,7 +133,7 @@ class BudgetReconciler(Reconciler):
     ) -> Callable[[Backend, Rate], Verdict | None] | None:
         """Return a function that says why a backend must be excluded; None if none must be."""
         ceiling = min(_ceilings(intent), default=None)
-        is_blind = terms.is_enforced and not self._budget.is_ledger_reachable()
+        is_blind = terms.is_enforced and not self._budget.is_ledger_reachable() and terms.on_store_failure == "refuse"
         may_assume = self._config.unpriced_models == "assume"
         is_hard = status is Status.HARD
         is_only_capped = not is_blind and not is_hard and may_assume and not terms.is_observed

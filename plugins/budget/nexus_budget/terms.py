@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from nexus_budget.config import Action, BudgetConfig
+from nexus_budget.config import Action, BudgetConfig, OnStoreFailure
 from nexus_budget.money import ZERO
 
 
@@ -32,6 +32,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """What this process draws ahead; 0 if nothing is limited."""
     is_observed: bool = False
     """Whether the stage decides nothing."""
+    on_store_failure: OnStoreFailure = "refuse"
 
     @property
     def is_enforced(self) -> bool:
@@ -63,4 +64,5 @@ def terms_of(config: BudgetConfig, *, is_observed: bool = False) -> Terms:
         action=config.hard_limit_action,
         allowance_usd=ZERO if limit is None or is_observed else config.allowance_usd,
         is_observed=is_observed,
+        on_store_failure=config.on_store_failure,
     )

@@ -1,6 +1,7 @@
 """The background work: at the start, at the end, when the store fails, when a month ends and when others are killed."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from decimal import Decimal
 
 import pytest
@@ -234,3 +235,48 @@ async def test_a_store_that_hangs_keeps_neither_the_start_nor_the_end_waiting(se
 
     async with asyncio.timeout(2), serve(budget, **BLOCK):
         assert not isinstance(budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force), Reservation)
+
+
+async def test_replicas_that_cannot_reach_the_store_share_what_was_left(store, clock, serve, monkeypatch):
+    monkeypatch.setattr(bookkeeping, "CHECK_OTHERS_S", 0.0)
+    terms = {"monthly_limit_usd": 10, "hard_limit_action": "block_cloud", "on_store_failure": "local_share"}
+    budgets = [Budget(clock) for _ in range(3)]
+    async with AsyncExitStack() as services:
+        for budget in budgets:
+            await services.enter_async_context(serve(budget, **terms))
+        await until(lambda: all(b.account.replicas == 3 and b.book.committed_usd == 3 for b in budgets))
+        store.failing = True
+        await until(lambda: not any(budget.ledger_health.is_good() for budget in budgets))
+
+        admitted = [
+            sum(
+                isinstance(budget.account.reserve(str(n), Decimal("0.5"), NOON, budget.terms_in_force), Reservation)
+                for n in range(30)
+            )
+            for budget in budgets
+        ]
+        store.failing = False
+
+    # Each has its own dollar, and a third of the seven that were left.
+    assert admitted == [6, 6, 6]
+
+
+async def test_a_process_that_never_read_the_ledger_has_no_share(store, budget, serve):
+    store.failing = True
+
+    async with serve(budget, monthly_limit_usd=10, hard_limit_action="block_cloud", on_store_failure="local_share"):
+        asked = budget.account.reserve("one", Decimal("0.1"), NOON, budget.terms_in_force)
+
+    assert asked is Shortfall.UNREACHABLE
+
+
+async def test_requests_may_continue_while_the_store_fails_and_are_booked_later(store, budget, serve):
+    async with serve(budget, monthly_limit_usd=10, hard_limit_action="block_cloud", on_store_failure="allow"):
+        store.failing = True
+        await until(lambda: not budget.ledger_health.is_good())
+        reserved = budget.account.reserve("one", Decimal(4), NOON, budget.terms_in_force)
+        reserved.settle(Decimal(4))
+        store.failing = False
+        await until(budget.ledger_health.is_good)
+
+    assert store.number("spent") == 4

@@ -56,6 +56,7 @@ def test_a_fleet_with_one_healthy_backend_is_ready(fleet, backend):
             "rejected_reload": None,
             "switched_off_stages": [],
             "store_failure": None,
+            "on_store_failure": {"approvals": "refuse", "kept_objects": "local"},
         },
     }
 
@@ -112,6 +113,14 @@ def test_a_failing_store_is_shown_and_the_proxy_stays_ready(fleet, backend):
 
     assert page.status == 200
     assert said(page)["detail"]["store_failure"] == "store a: disk full"
+
+
+def test_what_a_stage_does_while_the_store_fails_is_shown(fleet, backend):
+    state = ProxyState(started_at=0)
+
+    page = ready(fleet(backend()), state, (), {"budget": "local_share"})
+
+    assert said(page)["detail"]["on_store_failure"]["budget"] == "local_share"
 
 
 def test_a_rejected_reload_is_shown_and_the_proxy_stays_ready(fleet, backend):
