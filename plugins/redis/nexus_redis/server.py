@@ -13,7 +13,8 @@ from nexus.api import StoreError
 from nexus_redis.config import RedisConfig
 
 MIN_VERSION: Final = 6
-SCRIPTS: Final = {name: files("nexus_redis").joinpath(f"{name}.lua").read_text("utf-8") for name in ("apply", "scan")}
+NAMES: Final = ("apply", "leave", "renew", "scan")
+SCRIPTS: Final = {name: files("nexus_redis").joinpath(f"{name}.lua").read_text("utf-8") for name in NAMES}
 
 
 def client_of(config: RedisConfig) -> Redis:

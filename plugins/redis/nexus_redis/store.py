@@ -1,25 +1,41 @@
 """A store in Redis or Valkey, which several replicas share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final, assert_never
 from uuid import uuid4
 
-from nexus.api import Add, AddIfAtMost, Delete, LimitReached, Put, Store, StoreError
+import msgspec
+
+from nexus.api import (
+    Add,
+    AddIfAtMost,
+    Delete,
+    LimitReached,
+    Put,
+    Renewal,
+    SharedStore,
+    SlotClaim,
+    SlotLease,
+    StoreError,
+)
 from nexus_redis.config import RedisConfig
 from nexus_redis.decimals import amount_text, limit_text
+from nexus_redis.hints import Hints
 from nexus_redis.link import Link
 from nexus_redis.server import client_of, place
 
 Change = Put | Delete | Add | AddIfAtMost
 
 MAX_BATCH: Final = 1000
+MAX_HINT_BYTES: Final = 8 * 1024
 ANSWER_MS: Final = 60_000
 """How long the server keeps the answer to a change, so that sending it again does not make it again."""
+LEASE_NUMBERS: Final = len(SlotLease.__struct_fields__)
 AFTER_ALL: Final = "\U0010ffff"
 
 
-class RedisStore(Store):
+class RedisStore(SharedStore):
     """Keeps all entries in one hash and their order in one sorted set; scripts change both in one step."""
 
     def __init__(self, config: RedisConfig) -> None:
@@ -27,15 +43,27 @@ class RedisStore(Store):
         # One hash slot, should the server be a cluster.
         prefix = f"{{{config.prefix}}}"
         self._entries, self._order, self._operation = f"{prefix}:entries", f"{prefix}:order", f"{prefix}:made:"
+        self._replicas, self._claims, self._channel = f"{prefix}:replicas", f"{prefix}:claims", f"{prefix}:hints"
         self._link: Link | None = None
+        self._id = uuid4().hex
+        """Begins each hint, so that it is known as its own."""
+        self._receive: Callable[[str, bytes], None] | None = None
+        self._hints: Hints | None = None
 
     async def open(self) -> None:
-        link = Link(client_of(self._config), place(self._config), self._config.timeout_seconds)
+        client = client_of(self._config)
+        link = Link(client, place(self._config), self._config.timeout_seconds)
         await link.open()
         self._link = link
+        if self._receive is not None:
+            self._hints = Hints(client_of(self._config), self._channel, self._id, self._receive)
+            self._hints.open()
 
     async def close(self) -> None:
         link, self._link = self._link, None
+        hints, self._hints = self._hints, None
+        if hints is not None:
+            await hints.close()
         if link is not None:
             await link.close()
 
@@ -69,6 +97,26 @@ class RedisStore(Store):
         if outcome == "limit":
             raise LimitReached(change.key, Decimal(lines[1]))
         raise _not_added(change)
+
+    async def renew(self, replica: str, claims: Mapping[str, SlotClaim], *, ttl_s: float) -> Renewal:
+        words = [word for key, claim in claims.items() for word in (key, *msgspec.structs.astuple(claim))]
+        ttl_ms = max(1, round(ttl_s * 1000))
+        found: list[int] = await self._opened().call("renew", 2, self._replicas, self._claims, replica, ttl_ms, *words)
+        replicas, *numbers = found
+        leases = (SlotLease(*numbers[at : at + LEASE_NUMBERS]) for at in range(0, len(numbers), LEASE_NUMBERS))
+        return Renewal(replicas, dict(zip(claims, leases, strict=True)))
+
+    async def leave(self, replica: str) -> None:
+        await self._opened().call("leave", 2, self._replicas, self._claims, replica)
+
+    async def publish(self, topic: str, message: bytes) -> None:
+        if len(message) > MAX_HINT_BYTES:
+            raise ValueError(f"a hint of {len(message)} bytes is too long; the limit is {MAX_HINT_BYTES}")
+        hint = b"\n".join((self._id.encode(), topic.encode(), message))
+        await self._opened().call(None, "PUBLISH", self._channel, hint)
+
+    def listen(self, receive: Callable[[str, bytes], None]) -> None:
+        self._receive = receive
 
     def _opened(self) -> Link:
         if self._link is None:
