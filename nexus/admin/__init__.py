@@ -7,7 +7,7 @@
 ``models``         ``/v1/models``, ``/api/tags`` and the other lists of models
 ``backends``       ``/admin/backends``: lists, adds, changes, drains and approves
 ``routing``        ``/v1/route/decisions`` and ``/v1/route/explain``
-``stats``          ``/v1/stats``; ``reports`` is what stages add to it
+``stats``          ``/v1/stats``; ``reports`` is what stages add to it, ``workers`` counts processes
 ``history``        ``/v1/history``: the last exchanges
 ``queue``          ``/admin/queue``: the requests that wait
 ``metrics``        ``/metrics``

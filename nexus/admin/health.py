@@ -9,6 +9,7 @@ import msgspec
 
 from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.admin.page import json_page
+from nexus.admin.workers import ALONE, Workers
 from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page
@@ -37,6 +38,7 @@ class Health(msgspec.Struct, frozen=True):
     backends: BackendCounts
     models: int
     """The number of distinct model names in the fleet."""
+    workers: Workers = ALONE
 
 
 class ReadyDetail(msgspec.Struct, frozen=True):
@@ -51,6 +53,8 @@ class ReadyDetail(msgspec.Struct, frozen=True):
     """Why the store failed when it was last used; None when it did not."""
     on_store_failure: Mapping[str, str] = CORE_USES
     """By what uses the store, what happens there while it fails."""
+    workers: Workers = ALONE
+    """With fewer than wanted, the others serve, and those that are missing are started again."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -72,6 +76,8 @@ class ProxyState(msgspec.Struct):
     """Why the last reload was refused; None when it was not."""
     store_failure: Callable[[], str | None] = lambda: None
     """Returns why the store failed when it was last used; None when it did not."""
+    workers: Workers = ALONE
+    """As the parent has told; by default, this process is the only one."""
     waiting: Callable[[], int] = lambda: 0
     """Returns how many servers wait for an approval."""
 
@@ -87,7 +93,7 @@ def routes(
     return (
         DescribedRoute(
             path="/health",
-            respond=lambda _: health(snapshot(), uptime_s=state.uptime_s),
+            respond=lambda _: health(snapshot(), uptime_s=state.uptime_s, workers=state.workers),
             operation=Operation(summary="Whether the process is alive: always 200", answers=(Health,)),
         ),
         DescribedRoute(
@@ -105,10 +111,10 @@ def routes(
     )
 
 
-def health(snapshot: FleetSnapshot, *, uptime_s: float) -> Page:
+def health(snapshot: FleetSnapshot, *, uptime_s: float, workers: Workers = ALONE) -> Page:
     """Answer ``/health``: always 200, because a process that answers is alive."""
     counts = count(snapshot)
-    return json_page(Health(health_word(counts), int(uptime_s), counts, len(snapshot.models)))
+    return json_page(Health(health_word(counts), int(uptime_s), counts, len(snapshot.models), workers))
 
 
 def _store_use(stage: Stage) -> Iterable[tuple[str, str]]:
@@ -136,6 +142,7 @@ def ready(
         switched_off_stages,
         state.store_failure(),
         {**CORE_USES, **store_uses},
+        state.workers,
     )
     body = Ready(reason is None, reason, detail)
     return json_page(body, status=200 if reason is None else 503)

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, Final, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 import msgspec
 
 from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.admin.page import json_page
 from nexus.admin.reports import Report, reports_of
+from nexus.admin.workers import ALONE, Workers
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import Result
 from nexus.domain.routes import Page, PageRequest
-from nexus.observability.metrics.counters import BackendCounters, ModelCounters, RequestCounts, total
+from nexus.observability.metrics.counters import BackendCounters, ModelCounters, RequestCounts
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.histogram import Histogram
 from nexus.proxy.exchange.context import DataPlane
@@ -91,17 +92,23 @@ class Stats(TypedDict):
     backends: list[BackendFacts]
     models: list[ModelFacts]
     queue: QueueFacts
+    workers: Workers
 
 
 def route(
-    snapshot: Callable[[], FleetSnapshot], metrics: ExchangeMetrics, plane: DataPlane, uptime_s: Callable[[], float]
+    snapshot: Callable[[], FleetSnapshot],
+    metrics: ExchangeMetrics,
+    plane: DataPlane,
+    uptime_s: Callable[[], float],
+    workers: Callable[[], Workers],
 ) -> DescribedRoute:
     """Return ``/v1/stats``."""
 
     def respond(_: PageRequest) -> Page:
         settings = plane.settings
         queue = queue_facts(plane.queue, is_enabled=settings.config.queue.enabled)
-        return stats(snapshot(), metrics, queue, reports_of(settings.router.pipeline.stages), uptime_s=uptime_s())
+        reports = reports_of(settings.router.pipeline.stages)
+        return stats(snapshot(), metrics, queue, reports, uptime_s=uptime_s(), workers=workers())
 
     return DescribedRoute(
         path="/v1/stats",
@@ -116,29 +123,29 @@ def queue_facts(line: "RequestQueue[Any]", *, is_enabled: bool) -> QueueFacts:
     return QueueFacts(is_enabled, len(line), line.max_size, counts.enqueued, counts.drained, counts.timed_out)
 
 
-def stats(
+def stats(  # noqa: PLR0913 - all that the page shows
     snapshot: FleetSnapshot,
     metrics: ExchangeMetrics,
     queue: QueueFacts,
     reports: Mapping[str, Report],
     *,
     uptime_s: float,
+    workers: Workers = ALONE,
 ) -> Page:
     """Answer ``/v1/stats``.
 
     :param reports: the reports of stages by stage name; each becomes a key of the body.
     """
-    # Added up once: in a large fleet there are thousands of models on backends.
-    by_model = {name: counters.tally for name, counters in metrics.models.items()}
     body: Stats = {
         "uptime_seconds": int(uptime_s),
-        "requests": request_facts(total(by_model.values())),
+        "requests": request_facts(metrics.all),
         "backends": [
             _backend(backend, metrics.backends.get(backend.name) or BackendCounters(), reports)
             for backend in sorted(snapshot.backends, key=lambda backend: backend.id)
         ],
-        "models": _models(snapshot, metrics.models, by_model),
+        "models": _models(snapshot, metrics.models),
         "queue": queue,
+        "workers": workers,
     }
     sections = {name: report.section for name, report in reports.items() if report.section}
     return json_page({**sections, **body})
@@ -158,10 +165,7 @@ def request_facts(tally: RequestCounts) -> RequestFacts:
 
 
 def _results(tally: RequestCounts) -> Mapping[Result, int]:
-    return {**_NO_RESULTS, **tally.results}
-
-
-_NO_RESULTS: Final = dict.fromkeys(Result, 0)
+    return {result: tally.results.get(result, 0) for result in Result}
 
 
 def _backend(backend: Backend, figures: BackendCounters, reports: Mapping[str, Report]) -> BackendFacts:
@@ -191,19 +195,17 @@ def _backend(backend: Backend, figures: BackendCounters, reports: Mapping[str, R
     return cast("BackendFacts", {**facts, **added})
 
 
-def _models(
-    snapshot: FleetSnapshot, models: Mapping[str, ModelCounters], tallies: Mapping[str, RequestCounts]
-) -> list[ModelFacts]:
+def _models(snapshot: FleetSnapshot, models: Mapping[str, ModelCounters]) -> list[ModelFacts]:
     """Return a row for each model that the fleet has or clients asked for, most requested first."""
-    unused, nothing = ModelCounters(""), RequestCounts()
-    rows = [_model(name, models.get(name, unused), tallies.get(name, nothing)) for name in snapshot.models]
+    unused = ModelCounters("")
+    rows = [_model(name, models.get(name, unused)) for name in snapshot.models]
     known = frozenset(snapshot.models)
-    asked = [(name, tally) for name, tally in tallies.items() if name not in known and tally.requests]
-    rows += [_model(name, models[name], tally) for name, tally in asked]
+    rows += [_model(name, figures) for name, figures in models.items() if name not in known and figures.tally.requests]
     return sorted(sorted(rows, key=itemgetter("name")), key=itemgetter("requests"), reverse=True)
 
 
-def _model(name: str, figures: ModelCounters, tally: RequestCounts) -> ModelFacts:
+def _model(name: str, figures: ModelCounters) -> ModelFacts:
+    tally = figures.tally
     return {
         "name": name,
         "requests": tally.requests,

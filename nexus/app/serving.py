@@ -5,21 +5,23 @@ import platform
 import signal
 from collections.abc import Callable
 from operator import attrgetter
-from pathlib import Path
 from typing import Final
 
 import structlog
 
 from nexus import __version__, tasks
 from nexus.app.composition.blueprint import Blueprint, build_blueprint, file_name, load_plugins
+from nexus.app.composition.loading import Choice
 from nexus.app.composition.own_address import own_address_warnings
 from nexus.app.process import event_loop, interpreter, memory
 from nexus.app.process.binding import Listening
+from nexus.app.process.cores import wanted_workers
 from nexus.app.process.file_limit import raise_file_limit
 from nexus.app.process.state_file import StateFile
 from nexus.app.process.systemd import READY, STOPPING, notify
 from nexus.app.running.nexus import Nexus, lame_duck_of
 from nexus.app.running.opening import may_move_port
+from nexus.app.workers.parent import Parent
 from nexus.config.loading import LoadedConfig
 from nexus.config.schema import Config
 from nexus.errors import NexusError
@@ -29,7 +31,7 @@ from nexus.plugin_manager import PluginManager
 log = structlog.get_logger("nexus.app")
 
 FIXED_KEYS: Final = (
-    *("server.host", "server.port", "server.reuse_port", "store", "otel", "discovery.announce"),
+    *("server.host", "server.port", "server.reuse_port", "server.workers", "store", "otel", "discovery.announce"),
     *("timeouts.headers_seconds", "timeouts.keepalive_seconds"),
 )
 """Keys that take effect only at a start; so does the choice of plugins."""
@@ -41,14 +43,13 @@ HURRIED_DRAIN_S: Final = 5.0
 def serve(
     loaded: LoadedConfig,
     *,
-    plugin_files: tuple[Path, ...] = (),
-    reload: Callable[[], LoadedConfig],
+    choice: Choice,
     state: StateFile | None = None,
     on_port_moved: Callable[[int, Listening], None] | None = None,
 ) -> None:
     """Run Nexus until a signal stops it.
 
-    :param reload: loads the configuration again, in the same way as *loaded*.
+    :param choice: has loaded *loaded*, and loads the configuration again.
     :param state: the file that tells commands where the proxy listens.
     :param on_port_moved: called with the configured port and the sockets if another port is used.
     :raises NexusError: the proxy cannot be built or started.
@@ -57,11 +58,11 @@ def serve(
     interpreter.shorten_switch_interval()
     memory.bound_arenas()
     log.info("starting", version=__version__, python=platform.python_version(), file=file_name(loaded))
-    plugins = load_plugins(loaded, plugin_files)
+    plugins = load_plugins(loaded, choice.plugin_files)
     _log_plugins(plugins)
     blueprint = build_blueprint(loaded, plugins)
     _log_warnings(blueprint)
-    event_loop.run(_Serving(blueprint, reload, state, on_port_moved).run(), plugins.plugins)
+    event_loop.run(_Serving(blueprint, choice, state, on_port_moved).run(), plugins.plugins)
 
 
 def _log_plugins(plugins: PluginManager) -> None:
@@ -80,12 +81,15 @@ class _Serving:
     def __init__(
         self,
         blueprint: Blueprint,
-        reload: Callable[[], LoadedConfig],
+        choice: Choice,
         state: StateFile | None,
         on_port_moved: Callable[[int, Listening], None] | None,
     ) -> None:
-        self._nexus = Nexus(blueprint)
-        self._reload = reload
+        workers = wanted_workers(blueprint.config.server)
+        self._nexus = Nexus(blueprint) if workers == 1 else Parent(blueprint, choice, workers, give_up=self._give_up)
+        self._choice = choice
+        self._failure: NexusError | None = None
+        """Why the workers cannot be kept running."""
         self._state = state
         self._on_port_moved = on_port_moved
         self._stop = asyncio.Event()
@@ -111,7 +115,7 @@ class _Serving:
                 log.warning("config_warning", reason=warning)
         if self._on_port_moved is not None and self._nexus.listening.moved_from is not None:
             self._on_port_moved(self._nexus.blueprint.config.server.port, self._nexus.listening)
-        trimming = tasks.start(memory.give_back(lambda: self._nexus.plane.in_flight == 0), name="memory")
+        trimming = tasks.start(memory.give_back(lambda: self._nexus.is_idle), name="memory")
         try:
             await self._write_state()
             notify(READY)
@@ -124,6 +128,8 @@ class _Serving:
             await asyncio.gather(*self._reloads, return_exceptions=True)
             if self._state is not None:
                 self._state.remove()
+        if self._failure is not None:
+            raise self._failure
 
     async def _start(self) -> bool:
         """Start, and return whether that finished before a signal to stop."""
@@ -159,6 +165,10 @@ class _Serving:
             await tasks.stop(stopping)
             await self._nexus.stop(drain_s=HURRIED_DRAIN_S if self._is_term else 0.0)
         await tasks.stop(hurrying)
+
+    def _give_up(self, failure: NexusError) -> None:
+        self._failure = failure
+        self._stop.set()
 
     def _on_sigterm(self) -> None:
         self._is_term = True
@@ -199,7 +209,7 @@ class _Serving:
     async def _reload_once(self) -> None:
         nexus = self._nexus
         try:
-            loaded = await asyncio.to_thread(self._reload)
+            loaded = await asyncio.to_thread(self._choice.load)
             plugins = nexus.blueprint.plugins
             has_same_plugins = plugins.are_chosen(
                 loaded.config.plugin_loading, loaded.config.plugins, loaded.provenance

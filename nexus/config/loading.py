@@ -47,6 +47,8 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[Secret, ...] = ()
     """All secrets, for the log to hide."""
     provenance: Provenance = Provenance(WITHOUT_A_FILE, {})
+    contents: Mapping[str, bytes] = {}
+    """What was read from each file, the configuration's and those of its secrets, by name."""
 
     def is_set(self, key: str) -> bool:
         """Whether file, environment or command line set the dotted *key*."""
@@ -58,22 +60,29 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(
-    path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, object], insecure: bool = False
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object],
+    insecure: bool = False,
+    contents: Mapping[str, bytes] | None = None,
 ) -> LoadedConfig:
     """Return the configuration from *path*, *environ* and *overrides*; for each key, the last of these wins.
 
     :param path: the file; None for the one that ``NEXUS_CONFIG`` names or else ``nexus.toml``, which need not exist.
     :param overrides: values by dotted key; a text is read as the key's type.
     :param insecure: whether other machines may connect without a key.
+    :param contents: the :attr:`LoadedConfig.contents` of an earlier call, which are used instead of the files, with its
+        ``source`` as *path*; None: the files are read.
     :raises ConfigError: any of it is wrong; nothing else is raised.
     """
-    source = source_of(path, environ)
-    file = origin_of(source)
+    source = source_of(path, environ) if contents is None else path
+    vault = Vault(environ, contents)
+    file = origin_of(source, vault.contents)
     tree = parsed(file)
     from_env, unknown = env.settings(environ)
     settings = from_env | from_command_line(overrides)
     provenance = Provenance(file, settings)
-    vault = Vault(environ)
     try:
         _apply(settings, tree)
         given = frozenset(_leaves(tree))
@@ -105,6 +114,7 @@ def load(
         otel_headers=otel_headers,
         secrets=tuple(vault.found),
         provenance=provenance,
+        contents=vault.contents,
     )
 
 
@@ -130,15 +140,22 @@ def source_of(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         raise ConfigError(f"{DEFAULT_FILE}: {problem}; change to another, or name a file with --config") from exc
 
 
-def origin_of(source: Path | None) -> Origin:
-    """Return *source* with its text; raise ConfigError when it cannot be read."""
-    return Origin(str(source), _text(source)) if source is not None else WITHOUT_A_FILE
+def origin_of(source: Path | None, contents: dict[str, bytes] | None = None) -> Origin:
+    """Return *source* with its text; raise ConfigError when it cannot be read.
+
+    :param contents: files that were read before; what is read is added.
+    """
+    return (
+        WITHOUT_A_FILE if source is None else Origin(str(source), _text(source, {} if contents is None else contents))
+    )
 
 
-def _text(source: Path) -> str:
+def _text(source: Path, contents: dict[str, bytes]) -> str:
     try:
+        if str(source) not in contents:
+            contents[str(source)] = source.read_bytes()
         # Editors on Windows write a byte order mark, which TOML does not allow.
-        return source.read_bytes().decode("utf-8-sig")
+        return contents[str(source)].decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{source}: no such file; `nexus-proxy config init` writes one") from None
     except OSError as exc:

@@ -30,6 +30,10 @@ class ServerConfig(Section, frozen=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 8000
     """The port to bind, 1 to 65535. A port that is in use is an error if a file, an option or a variable sets it;
     otherwise the next free one is used, with a warning that says where Nexus listens."""
+    workers: Annotated[int, Meta(ge=1, le=128)] | Literal["auto"] = 1
+    """How many processes serve clients: a number, or ``auto`` for one per core that Nexus may use. With more than 1, a
+    parent process checks the backends, keeps the store, and starts a worker that ends again; the limits for concurrent
+    requests and for memory count for each worker."""
     reuse_port: bool = False
     """Whether another Nexus of the same user, with the same key, may listen on the port at the same time, and so take
     over before this one stops. Two that run together by mistake then share the clients, where otherwise the second
@@ -305,9 +309,6 @@ class MetricsConfig(Section, frozen=True):
     sanitize_labels: bool = False
     """Whether every special character in names of backends and models is replaced by ``_``, as the dashboards of older
     versions expect. Different names can then become one, and their values are added up."""
-    pair_histograms: bool = False
-    """Whether the histograms of times are by model *and* backend, rather than by model and, apart from that, by
-    backend. With a hundred backends of twenty models each, that makes a page of 8 MB instead of 1.4 MB."""
 
 
 class OtelConfig(Section, frozen=True):

@@ -86,8 +86,11 @@ class Credentials(msgspec.Struct, frozen=True):
 class Vault:
     """Resolves references to secrets, and collects warnings."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], contents: Mapping[str, bytes] | None = None) -> None:
+        """:param contents: of files that were read before, by name."""
         self._environ = environ
+        self.contents = {**(contents or {})}
+        """What was read from each file, and what was read before."""
         self._sources: Final[Mapping[str, Callable[[str, KeyPath], str]]] = {
             "env": self._from_variable,
             "file": self._from_file,
@@ -235,6 +238,15 @@ class Vault:
             raise Fault(path, f"the variable {shown(name)} is not set", hint) from None
 
     def _from_file(self, name: str, path: KeyPath) -> str:
+        if name not in self.contents:
+            self.contents[name] = self._read(name, path)
+        content = self.contents[name]
+        if len(content) > MAX_SECRET_BYTES:
+            raise Fault(path, f"{shown_path(name)} is too long for a key")
+        # Bytes that are not UTF-8 become characters that no key may have.
+        return content.decode("utf-8", "replace")
+
+    def _read(self, name: str, path: KeyPath) -> bytes:
         try:
             with Path(name).open("rb") as file:
                 content = file.read(MAX_SECRET_BYTES + 1)
@@ -244,10 +256,7 @@ class Vault:
             raise Fault(path, f"{shown_path(name)} cannot be read: {reason}") from exc
         if is_open_to_all:
             self.warnings.append(f"{shown(name)} holds a secret and every user can read it; chmod o-r {shown(name)}")
-        if len(content) > MAX_SECRET_BYTES:
-            raise Fault(path, f"{shown_path(name)} is too long for a key")
-        # Bytes that are not UTF-8 become characters that no key may have.
-        return content.decode("utf-8", "replace")
+        return content
 
 
 def reference_of(entry: str | ApiKeyConfig) -> str:

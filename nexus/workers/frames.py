@@ -1,5 +1,6 @@
 """The messages between two processes as bytes: a length of four bytes, and MessagePack."""
 
+import socket
 from typing import Final, Literal
 
 import msgspec
@@ -54,6 +55,32 @@ def encode(kind: Kind, number: int, topic: str, payload: object) -> bytes:
     return bytes(frame)
 
 
+def receive(sock: socket.socket) -> Frame:
+    """Read one message from a blocking socket, and no byte more.
+
+    :raises EOFError: the other process has ended.
+    :raises FrameTooLong: the message announces more than :data:`MAX_FRAME_BYTES`.
+    """
+    size = int.from_bytes(_exactly(sock, LENGTH_BYTES))
+    if size > MAX_FRAME_BYTES:
+        raise _too_long(size)
+    return _decoder.decode(_exactly(sock, size))
+
+
+def _exactly(sock: socket.socket, size: int) -> bytes:
+    received = bytearray()
+    while len(received) < size:
+        part = sock.recv(size - len(received))
+        if not part:
+            raise EOFError("the channel was closed in the middle of a message")
+        received += part
+    return bytes(received)
+
+
+def _too_long(size: int) -> FrameTooLong:
+    return FrameTooLong(f"another process of this proxy announces a message of {size} bytes")
+
+
 class FrameReader:
     """Cuts a stream of bytes into messages, however the bytes arrive."""
 
@@ -73,7 +100,7 @@ class FrameReader:
         while len(pending) - begin >= LENGTH_BYTES:
             size = int.from_bytes(pending[begin : begin + LENGTH_BYTES])
             if size > MAX_FRAME_BYTES:
-                raise FrameTooLong(f"another process of this proxy announces a message of {size} bytes")
+                raise _too_long(size)
             end = begin + LENGTH_BYTES + size
             if len(pending) < end:
                 break

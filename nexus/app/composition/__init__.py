@@ -5,6 +5,6 @@
 ``guards``       attributes failures of plugin code to the plugin
 ``own_address``  finds backends that are this proxy itself
 ``tracing``      checks and opens the export of traces
-``loading``      loads one backend with the secrets of this process
+``loading``      loads configurations and backends with the secrets of this process
 ===============  ==================================================================
 """

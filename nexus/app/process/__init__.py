@@ -5,6 +5,7 @@
 ``accept_queue``  stops listening without resetting new connections
 ``event_loop``    runs the event loop until the proxy has stopped
 ``file_limit``    the limit of file descriptors
+``cores``         how many workers are to serve, and how many cores there are
 ``memory``        returns memory to the system after a burst
 ``interpreter``   thread switching and garbage collection
 ``state_file``    the file that tells commands where the proxy listens

@@ -12,9 +12,15 @@ UNKNOWN: Final = "another program (as root, `ss -ltnp` names it)"
 def owner_of(port: int, proc: Path = Path("/proc")) -> str:
     """Return the name and id of the process that listens on *port*, for an error message."""
     sockets = {f"socket:[{inode}]" for inode in _inodes(port, proc)}
-    for process in proc.glob("[0-9]*") if sockets else ():
-        if not sockets.isdisjoint(_open_files(process)):
-            return f"{_name_of(process)} (process {process.name})"
+    owners = {
+        process.name: process
+        for process in (proc.glob("[0-9]*") if sockets else ())
+        if not sockets.isdisjoint(_open_files(process))
+    }
+    for number, process in owners.items():
+        # Workers share the socket of their parent, which is the one to stop.
+        if _parent_of(process) not in owners:
+            return f"{_name_of(process)} (process {number})"
     return UNKNOWN
 
 
@@ -33,6 +39,12 @@ def _open_files(process: Path) -> Iterator[str]:
     except OSError:
         # The process belongs to another user, or has just ended.
         return
+
+
+def _parent_of(process: Path) -> str:
+    """Return the id of the parent; see proc_pid_stat(5). The name before it may hold any character."""
+    _, _, rest = _text(process / "stat").rpartition(")")
+    return rest.split()[1] if rest else ""
 
 
 def _name_of(process: Path) -> str:

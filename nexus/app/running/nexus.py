@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -13,15 +13,12 @@ from nexus import tasks
 from nexus.admin.health import ProxyState
 from nexus.admin.openapi.operation import DescribedRoute
 from nexus.app.composition.blueprint import Blueprint
-from nexus.app.composition.guards import guarded_discoverers
-from nexus.app.composition.loading import load_backend_here
-from nexus.app.composition.own_address import is_own_address
 from nexus.app.process.accept_queue import SETTLE_S, stop_listening
 from nexus.app.process.binding import BACKLOG, Listening
 from nexus.app.process.file_limit import file_limit
 from nexus.app.running.announcing import announce
-from nexus.app.running.opening import open_port, open_store
 from nexus.app.running.pages import pages, plugin_rows
+from nexus.app.running.resources import OwnResources
 from nexus.app.running.services import ENTER_S, start_services
 from nexus.app.running.telemetry import Telemetry
 from nexus.config.rules.checks import is_loopback
@@ -55,8 +52,10 @@ CLOSE_S: Final = 2.0
 class Nexus:
     """A running proxy; call :meth:`start` and :meth:`stop` once, :meth:`reload` any number of times."""
 
-    def __init__(self, blueprint: Blueprint) -> None:
+    def __init__(self, blueprint: Blueprint, resources: OwnResources | None = None) -> None:
+        """:param resources: where store, sockets and fleet come from; None: this process's own."""
         self.blueprint = blueprint
+        self._sources = resources or OwnResources()
         self.state = ProxyState(started_at=time.monotonic())
         self.port = 0
         self._telemetry = Telemetry(lambda: self._fleet.snapshot)
@@ -89,6 +88,11 @@ class Nexus:
     def plane(self) -> DataPlane:
         return self._plane
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is served now."""
+        return self._plane.in_flight == 0
+
     async def start(self, *, may_move_port: bool = False) -> None:
         """Open everything, probe the backends once, and accept connections.
 
@@ -111,28 +115,35 @@ class Nexus:
                 max_files=file_limit(),
             )
             await self._listen(may_move=may_move_port)
-            self._fleet = self._make_fleet()
+            self._fleet = self._sources.make_fleet(self.blueprint, self._store, self.port)
             self._plane = await self._make_plane(batch)
             self._observe()
             await self._serve()
-            announce(config, self.port, self._resources)
+            if self._sources.announces:
+                announce(config, self.port, self._resources)
         except BaseException:
             await self._close()
             raise
         log.info("started", host=config.server.host, port=self.port, backends=len(self._fleet.snapshot.backends))
 
-    async def reload(self, blueprint: Blueprint) -> None:
-        """Replace the old blueprint with *blueprint*; running requests finish under the old one.
+    async def reload(self, blueprint: Blueprint, *, agree: Callable[[], Awaitable[bool]] | None = None) -> bool:
+        """Replace the old blueprint with *blueprint*, and return True; running requests finish under the old one.
 
+        :param agree: awaited once nothing can fail any more; if it returns False, the old blueprint stays in force, and
+            False is returned.
         :raises NexusError: a plugin's service does not start, or Nexus stops; the old blueprint stays in force.
         """
         async with self._reloading:
             # Stages depend on their services, so new services start before the switch, and old ones stop after it.
             services = await self._enter(blueprint)
+            if agree is not None and not await agree():
+                await services.aclose()
+                return False
             before = self._services
             self._use(blueprint, services)
             log.info("config_reloaded", file=blueprint.file)
             await before.aclose()
+            return True
 
     async def _enter(self, blueprint: Blueprint) -> AsyncExitStack:
         if self.state.is_draining:
@@ -172,11 +183,16 @@ class Nexus:
         self.state.rejected_reload = reason
         log.error("config_rejected", reason=reason)
 
-    async def stop(self, *, lame_duck_s: float = 0.0, drain_s: float = 0.0) -> None:
+    def shed(self, connections: int) -> None:
+        """Close that many client connections, each after its current or next request."""
+        self._server.to_shed = connections
+
+    async def stop(self, *, lame_duck_s: float = 0.0, drain_s: float = 0.0, settle_s: float = SETTLE_S) -> None:
         """Stop in order: report unready, stop listening, finish requests, abort the rest, close everything.
 
         :param lame_duck_s: how long to accept connections while ``/ready`` answers 503.
         :param drain_s: how long requests may take to finish.
+        :param settle_s: how long handshakes that have begun may take; 0: another process accepts them.
         """
         self.state.is_draining = self._server.is_draining = True
         if self._entering is not None and not self._entering.expired():
@@ -185,7 +201,7 @@ class Nexus:
         if lame_duck_s:
             await asyncio.sleep(lame_duck_s)
         grace_s = min(GRACE_S, drain_s)
-        await stop_listening(self._servers, settle_s=min(SETTLE_S, grace_s))
+        await stop_listening(self._servers, settle_s=min(settle_s, grace_s))
         self._server.end(grace_s)
         await self._server.ended(drain_s)
         if self._handler.exchanges:
@@ -199,14 +215,14 @@ class Nexus:
         log.info("stopped")
 
     async def _open_store(self) -> None:
-        self._store = WatchedStore(await open_store(self.blueprint))
+        self._store = WatchedStore(await self._sources.open_store(self.blueprint))
         self.state.store_failure = lambda: self._store.failure
         self.state.waiting = lambda: self._fleet.waiting_count
         log.info("store_opened", kind=self.blueprint.config.store.kind)
         self._resources.push_async_callback(self._store.close)
 
     async def _listen(self, *, may_move: bool) -> None:
-        listening = self._listening = await open_port(self.blueprint, may_move=may_move)
+        listening = self._listening = await self._sources.listen(self.blueprint, may_move=may_move)
         self._resources.callback(listening.close)
         loop = asyncio.get_running_loop()
         for sock in listening.sockets:
@@ -216,16 +232,6 @@ class Nexus:
         if (taken := listening.moved_from) is not None:
             wanted = self.blueprint.config.server.port
             log.warning("port_moved", wanted=wanted, port=self.port, url=listening.url, in_use_by=taken.owner)
-
-    def _make_fleet(self) -> Fleet:
-        return Fleet(
-            self.blueprint.fleet,
-            discoverers=guarded_discoverers(self.blueprint.contributions),
-            own_port=self.port,
-            is_own=lambda url: is_own_address(url, self.blueprint.config.server.host, self.port),
-            store=self._store,
-            load=load_backend_here,
-        )
 
     async def _make_plane(self, batch: WriteBatch) -> DataPlane:
         blueprint = self.blueprint

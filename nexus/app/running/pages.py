@@ -43,7 +43,7 @@ def pages(  # noqa: PLR0913 - all that pages show
         configuration.route(blueprint.loaded, fleet),
         *backends.routes(fleet, only_admins=bool(server.admin_keys) or not server.api_keys, file=blueprint.file),
         telemetry.metrics_page(blueprint.config.metrics).route(),
-        stats.route(snapshot, telemetry.metrics, plane, uptime_s),
+        stats.route(snapshot, telemetry.metrics, plane, uptime_s, lambda: state.workers),
         history.route(telemetry.history),
         queue.route(plane),
     )

@@ -1,16 +1,15 @@
 """The options of every command that reads the configuration."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
-import msgspec
 from click.core import ParameterSource
 
-from nexus.config.loading import LoadedConfig, load
+from nexus.app.composition.loading import Choice
+from nexus.config.loading import LoadedConfig
 from nexus.config.schema import LoggingConfig
 from nexus.observability.logging import logs
 
@@ -22,6 +21,7 @@ FORMATS: Final = click.Choice(["auto", "pretty", "json"], case_sensitive=False)
 KEYS: Final[Mapping[str, str]] = {
     "port": "server.port",
     "host": "server.host",
+    "workers": "server.workers",
     "log_level": "logging.level",
     "log_format": "logging.format",
     "discovery": "discovery.enabled",
@@ -44,6 +44,19 @@ class OrVariable(click.Option):
         return value, source
 
 
+class Count(click.ParamType[int | str]):
+    """A number of processes, or ``auto``."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        if value == "auto":
+            return "auto"
+        if not str(value).isdecimal() or not 1 <= int(value) <= 128:
+            self.fail(f"expected 1 to 128, or auto, got '{value}'", param, ctx)
+        return int(value)
+
+
 _OPTIONS: Final = (
     click.option(
         "-c",
@@ -54,6 +67,7 @@ _OPTIONS: Final = (
     ),
     click.option("-p", "--port", type=click.IntRange(1, 65535), help="The port to listen on."),
     click.option("-H", "--host", help="The address to listen on."),
+    click.option("-w", "--workers", metavar="N", type=Count(), help="How many processes serve, or auto: one per core."),
     click.option("-l", "--log-level", type=LEVELS, help="The lowest level that is logged."),
     click.option("--log-format", type=FORMATS, help="How log lines look."),
     click.option(
@@ -89,20 +103,8 @@ _OPTIONS: Final = (
 )
 
 
-class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+class Chosen(Choice, frozen=True, kw_only=True):
     """The configuration that the command line chooses."""
-
-    path: Path | None = None
-    overrides: Mapping[str, object] = {}
-    insecure: bool = False
-    plugin_files: tuple[Path, ...] = ()
-
-    def load(self) -> LoadedConfig:
-        """Load it and hide its secrets in the log. :raises ConfigError: it is wrong."""
-        loaded = load(self.path, environ=os.environ, overrides=self.overrides, insecure=self.insecure)
-        for secret in loaded.secrets:
-            logs.hide(secret.reveal())
-        return loaded
 
     def load_quietly(self) -> LoadedConfig:
         """Load it for a command that prints its own output: only warnings are logged, to standard error."""

@@ -13,6 +13,7 @@ from nexus.app.checks.host_names import host_name_warnings
 from nexus.app.checks.watched_files import watched_file_warnings
 from nexus.app.composition.blueprint import Blueprint, build_blueprint, load_plugins
 from nexus.app.process.binding import PortTaken
+from nexus.app.process.cores import wanted_workers
 from nexus.app.process.file_limit import raise_file_limit
 from nexus.app.running.opening import may_move_port, try_to_open
 from nexus.cli.arguments.options import Chosen, configuration
@@ -101,6 +102,8 @@ def _summary(blueprint: Blueprint) -> Iterator[str]:
     names = ", ".join(backend.name for backend in config.backends)
     otherwise = ", or on another one if it is taken: nothing names one" if may_move_port(blueprint) else ""
     yield f"listens on {config.server.host} port {config.server.port}{otherwise}"
+    if (workers := wanted_workers(config.server)) > 1 or config.server.workers == "auto":
+        yield f"workers: {workers}{' (auto)' if config.server.workers == 'auto' else ''}"
     yield f"keys for clients: {len(blueprint.loaded.server_keys) or 'none'}"
     yield f"keys for administrators: {len(blueprint.loaded.admin_keys) or 'those for clients'}"
     yield f"backends: {names or 'none configured'}"
@@ -129,6 +132,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The file; ``configuration`` without one."""
     host: str | msgspec.UnsetType = msgspec.UNSET
     port: int | msgspec.UnsetType = msgspec.UNSET
+    workers: int | msgspec.UnsetType = msgspec.UNSET
+    """How many processes would serve."""
     api_keys: int | msgspec.UnsetType = msgspec.UNSET
     """The number of keys for clients."""
     admin_keys: int | msgspec.UnsetType = msgspec.UNSET
@@ -153,6 +158,7 @@ def report(blueprint: Blueprint, warnings: Iterable[str]) -> Report:
         file=blueprint.file,
         host=config.server.host,
         port=config.server.port,
+        workers=wanted_workers(config.server),
         api_keys=len(blueprint.loaded.server_keys),
         admin_keys=len(blueprint.loaded.admin_keys),
         backends=[backend.name for backend in config.backends],

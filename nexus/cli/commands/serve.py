@@ -25,8 +25,7 @@ def command(chosen: Chosen) -> None:
             log.warning("config_warning", reason=warning)
         serve(
             loaded,
-            plugin_files=chosen.plugin_files,
-            reload=chosen.load,
+            choice=chosen,
             state=StateFile(os.environ),
             on_port_moved=_warn_of_other_port,
         )

@@ -67,6 +67,8 @@ def read(text: str, type_: Any) -> Any:
         raise ValueError("is a table; set one of its keys")
     if reader := _READERS.get(wanted):
         return reader(text.strip())
+    if Literal["auto"] in get_args(wanted):
+        return "auto" if text.strip().lower() == "auto" else _int(text.strip())
     if get_origin(wanted) is Literal:
         return text.strip().lower()
     if wanted in (tuple[str, ...], tuple[str | ApiKeyConfig, ...]):

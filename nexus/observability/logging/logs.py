@@ -15,6 +15,7 @@ import structlog
 
 from nexus.config.schema import LoggingConfig
 from nexus.observability.logging.rendering import (
+    OF_EVERY_LINE,
     Entry,
     Head,
     Redactor,
@@ -24,7 +25,7 @@ from nexus.observability.logging.rendering import (
     timestamp,
     wants_colour,
 )
-from nexus.observability.logging.writing import LogWriter, Loss, writer_to
+from nexus.observability.logging.writing import LogWriter, Loss, Turn, writer_to
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -61,6 +62,17 @@ def configure(config: LoggingConfig, *, stream: TextIO | None = None) -> None:
         # Whatever the level: readers of this log should know that it may hold prompts.
         fields = {"event": "content_logging_enabled", "key": "logging.enable_content_logging"}
         _sink.put((time.time_ns(), "warning", "nexus.observability", fields))
+
+
+def share(lock: int, *, worker: int | None = None) -> None:
+    """Write to the same place as other processes from now on.
+
+    :param lock: the descriptor of :func:`~nexus.observability.logging.writing.make_lock`, the same for all.
+    :param worker: the number of this process, for every line of it; None: the parent.
+    """
+    _sink.turn.lock = lock
+    if worker is not None:
+        OF_EVERY_LINE["worker"] = worker
 
 
 def shutdown() -> None:
@@ -190,6 +202,7 @@ class _Sink:
 
     def __init__(self) -> None:
         self.writer: LogWriter | None = None
+        self.turn = Turn()
         self._stream: TextIO | None = None
         self._as_json = True
         self._in_colour = False
@@ -204,7 +217,7 @@ class _Sink:
         self._in_colour = wants_colour(os.environ, is_terminal=stream.isatty())
         if self.writer is None or self._stream is not stream:
             self.close()
-            self._stream, self.writer = stream, LogWriter(writer_to(stream), self._report)
+            self._stream, self.writer = stream, LogWriter(writer_to(stream), self._report, self.turn)
 
     def put(self, entry: Entry, *, may_wait: bool = False) -> None:
         """:param may_wait: at any level; otherwise, only debug and info lines wait for others to be written with."""

@@ -31,6 +31,8 @@ _HARMFUL: Final = re.compile(
 _PLAIN_WORD: Final = re.compile(r"[\w.:/@+%~-]+", re.ASCII)
 _COLOURS: Final[Mapping[str, str]] = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "35"}
 _RESERVED: Final = frozenset({"timestamp", "level", "logger"})
+OF_EVERY_LINE: Final[dict[str, Any]] = {}
+"""Fields of every line of this process; set before the first line."""
 _encode: Final = msgspec.json.Encoder().encode
 _UNCHANGED: Final = frozenset({bool, float, type(None)})
 
@@ -90,7 +92,13 @@ class Redactor:
 def json_line(entry: Entry, redactor: Redactor) -> bytes:
     """Return *entry* as a JSON object on one line."""
     time_ns, level, logger, fields = entry
-    line: dict[str, Any] = {"timestamp": timestamp(time_ns), "level": level, "logger": logger, "event": ""}
+    line: dict[str, Any] = {
+        "timestamp": timestamp(time_ns),
+        "level": level,
+        "logger": logger,
+        **OF_EVERY_LINE,
+        "event": "",
+    }
     for name, value in fields.items():
         if name not in _RESERVED:
             kind = type(value)
@@ -117,7 +125,7 @@ def _start(seconds: int) -> bytes:
 
 @lru_cache(maxsize=256)
 def _words(level: str, logger: str, event: str) -> bytes:
-    return msgspec.json.encode({"level": level, "logger": logger, "event": event})[1:-1]
+    return msgspec.json.encode({"level": level, "logger": logger, **OF_EVERY_LINE, "event": event})[1:-1]
 
 
 def pretty_line(entry: Entry, redactor: Redactor, *, in_colour: bool = False) -> bytes:
@@ -128,7 +136,7 @@ def pretty_line(entry: Entry, redactor: Redactor, *, in_colour: bool = False) ->
     words = [logger, _word(_plain(fields.get("event", ""), redactor))]
     words += [
         f"{name}={_word(_plain(value, redactor))}"
-        for name, value in fields.items()
+        for name, value in (OF_EVERY_LINE | fields).items()
         if name not in _RESERVED and name != "event"
     ]
     # The escape sequence of the colour must not be escaped itself.

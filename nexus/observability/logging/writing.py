@@ -1,11 +1,14 @@
 """Writes encoded log lines in a thread, so that a full disk or a blocked pipe does not delay requests."""
 
+import fcntl
 import os
 import select
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, TextIO
 
 import msgspec
@@ -47,12 +50,19 @@ class Loss(msgspec.Struct, frozen=True):
 class LogWriter:
     """A bounded queue of lines and the thread that empties it."""
 
-    def __init__(self, write: Callable[[memoryview], int], report: Callable[[Loss], bytes]) -> None:
+    def __init__(
+        self,
+        write: Callable[[memoryview], int],
+        report: Callable[[Loss], bytes],
+        turn: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """:param turn: entered while lines are written, which other processes write to the same place; None: alone."""
         self.report = report
         """Makes the line that reports dropped ones. May be replaced at any time."""
         self.dropped = 0
         """Lines that were never written: the queue was full, or writing failed."""
         self._write = write
+        self._turn = turn or nullcontext()
         self._lines: deque[bytes] = deque()
         self._waiting_bytes = 0
         # Reentrant, because a finalizer that the garbage collector runs under the lock may log.
@@ -176,8 +186,9 @@ class LogWriter:
         whole = self._cut + b"".join(lines)
         rest = memoryview(whole)
         try:
-            while rest and not self._is_given_up:
-                rest = rest[self._write(rest) :]
+            with self._turn:
+                while rest and not self._is_given_up:
+                    rest = rest[self._write(rest) :]
         except Exception as exc:  # noqa: BLE001 - the log's own thread must not die, and cannot log its failure
             self._error = f"{type(exc).__name__}: {exc}"
         self._is_failing = bool(rest)
@@ -190,6 +201,31 @@ class LogWriter:
         end = whole.find(b"\n", written) + 1 if is_cut else written
         self._cut = whole[written:end]
         return whole.count(b"\n", end)
+
+
+def make_lock() -> int:
+    """Return the descriptor of a new file without a name, for :class:`Turn`."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("nexus-log")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class Turn:
+    """Lets one of several processes write at a time, so that a long line in a pipe is not cut by another."""
+
+    def __init__(self) -> None:
+        self.lock: int | None = None
+        """The descriptor of a file that all of them have inherited; None: this process writes alone. Unlike flock(2), a
+        lock of lockf(3) belongs to a process, and the kernel releases it when that ends."""
+
+    def __enter__(self) -> None:
+        if self.lock is not None:
+            fcntl.lockf(self.lock, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        if self.lock is not None:
+            fcntl.lockf(self.lock, fcntl.LOCK_UN)
 
 
 def writer_to(stream: TextIO) -> Callable[[memoryview], int]:

@@ -52,10 +52,8 @@ class TracedHistogram(Histogram):
 
     def trace(self, exemplar: Exemplar) -> None:
         """Record the value of *exemplar*."""
-        self.enter(bisect_left(self.bounds, exemplar[1]), exemplar)
-
-    def enter(self, bucket: int, exemplar: Exemplar) -> None:
-        """Record the value of *exemplar*, which belongs in *bucket*."""
+        value = exemplar[1]
+        bucket = bisect_left(self.bounds, value)
         self.counts[bucket] += 1
-        self.sum += exemplar[1]
+        self.sum += value
         self.exemplars[bucket] = exemplar

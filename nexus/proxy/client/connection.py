@@ -48,6 +48,7 @@ class ClientConnection(BaseProtocol):
         "_has_begun",
         "_has_timed_out",
         "_is_ending",
+        "_is_shed",
         "_on_pause",
         "_on_resume",
         "_pending",
@@ -77,6 +78,7 @@ class ClientConnection(BaseProtocol):
             server.loop, headers_s=server.headers_s, keepalive_s=server.keepalive_s, give_up=self._stop_waiting
         )
         self._is_ending = False
+        self._is_shed = False  # see ProxyServer.to_shed
         self._has_timed_out = False
         """Whether the wait for a request timed out: no further one is awaited."""
         self._half_closed: HalfClosed | None = None
@@ -178,8 +180,11 @@ class ClientConnection(BaseProtocol):
 
     def may_follow(self, message: RawRequestMessage) -> bool:
         """Whether the reply to *message* may keep the connection open."""
+        server = self._server
+        if server.to_shed and not self._is_shed:
+            self._is_shed, server.to_shed = True, server.to_shed - 1
         # If the client has already sent more requests, only the reply to the last one announces the close.
-        is_ending = self._server.is_draining or self.is_surplus
+        is_ending = server.is_draining or self.is_surplus or self._is_shed
         return can_stay_open(message) and (not is_ending or bool(self._pending.waiting))
 
     @property

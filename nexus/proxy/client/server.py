@@ -41,6 +41,8 @@ class ProxyServer:
         self.descriptors = None if max_files is None else Descriptors(self.loop, max_files)
         self.is_draining = False
         """Whether each connection ends with its next reply, so that clients open new ones elsewhere."""
+        self.to_shed = 0
+        """How many connections still end with their next reply, because this worker has more than its share."""
         self.grace_s: float | None = None
         """How long connections may be idle while the proxy drains; None before that."""
         self.handle: Handle

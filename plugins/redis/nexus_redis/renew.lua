@@ -2,8 +2,8 @@
 -- KEYS: the sorted set of replicas by when their claims expire, and the hash of all claims by replica.
 -- ARGV: the replica, for how many ms, then for each claim its key and its seven numbers:
 --   limit, in_use, wanted, unmet, clients, prompt_tokens, answer_tokens.
--- Returns the number of replicas, then for each claim seven numbers:
---   slots; of the others in_use, prompt_tokens, answer_tokens, unmet, clients; and the slots that no replica has.
+-- Returns the number of replicas, then for each claim six numbers:
+--   slots, and of the others in_use, prompt_tokens, answer_tokens, unmet, clients.
 
 local replicas, claims, replica = KEYS[1], KEYS[2], ARGV[1]
 -- The clock of the server, which all replicas share.
@@ -40,7 +40,6 @@ for at = 3, #ARGV, 8 do
     unmet + math.max(0, wanted - slots), clients}
   answer[#answer + 1] = slots
   for index = 2, 6 do answer[#answer + 1] = other[index] end
-  answer[#answer + 1] = math.max(0, limit - other[1] - slots)
 end
 
 redis.call('ZADD', replicas, now + ARGV[2], replica)

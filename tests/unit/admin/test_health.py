@@ -25,6 +25,7 @@ def test_health_has_the_documented_shape(fleet, backend):
         "uptime_seconds": 61,
         "backends": {"total": 2, "healthy": 2, "unhealthy": 0},
         "models": 2,
+        "workers": {"wanted": 1, "ready": 1},
     }
 
 
@@ -57,6 +58,7 @@ def test_a_fleet_with_one_healthy_backend_is_ready(fleet, backend):
             "switched_off_stages": [],
             "store_failure": None,
             "on_store_failure": {"approvals": "refuse", "kept_objects": "local"},
+            "workers": {"wanted": 1, "ready": 1},
         },
     }
 

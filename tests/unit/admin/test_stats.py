@@ -50,6 +50,7 @@ def test_a_proxy_that_has_carried_nothing_shows_its_fleet(metrics):
         "backends": [_idle_backend("2", "b-gpu", "healthy"), _idle_backend("9", "a-gpu", "unhealthy")],
         "models": [_idle_model(MODEL), _idle_model("qwen3")],
         "queue": {"enabled": False, "depth": 0, "max_size": 0, "enqueued": 0, "drained": 0, "timed_out": 0},
+        "workers": {"wanted": 1, "ready": 1},
     }
 
 

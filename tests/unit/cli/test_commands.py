@@ -355,10 +355,10 @@ def test_plugin_files_and_the_way_to_reload_reach_the_server(run, monkeypatch):
     ((loaded, rest),) = served
     Path("a.toml").write_text("[server]\nport = 82")
 
-    assert rest["plugin_files"] == (Path("a.py"), Path("b.py"))
+    assert rest["choice"].plugin_files == (Path("a.py"), Path("b.py"))
     assert loaded.config.server.port == 81
-    assert rest["reload"]().config.server.port == 82
-    assert rest["reload"]().config.logging.level == "error"
+    assert rest["choice"].load().config.server.port == 82
+    assert rest["choice"].load().config.logging.level == "error"
 
 
 @pytest.fixture

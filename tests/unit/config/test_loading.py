@@ -317,3 +317,36 @@ def test_a_header_for_the_collector_may_have_two_words_and_is_hidden(loaded):
 
 def test_headers_of_a_disabled_collector_are_not_resolved(loaded):
     assert loaded('[otel]\nheaders = { authorization = "env:ABSENT" }').otel_headers == {}
+
+
+def test_what_was_read_before_is_used_instead_of_the_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    key, file = Path("key"), Path("nexus.toml")
+    key.write_text("first-key")
+    file.write_text(f'{GPU}api_key = "file:key"\n')
+    first = load(file, environ={}, overrides={})
+    key.unlink()
+    file.write_text("not toml")
+
+    again = load(first.source, environ={}, overrides={}, contents=first.contents)
+
+    assert (again.config, again.backend_keys) == (first.config, first.backend_keys)
+
+
+def test_a_file_that_appeared_since_is_not_read_instead_of_what_was_read_before(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = load(None, environ={}, overrides={})
+    Path("nexus.toml").write_text("not toml")
+
+    assert load(None, environ={}, overrides={}, contents=first.contents).config == first.config
+
+
+@pytest.mark.parametrize(("text", "workers"), [("3", 3), ("auto", "auto"), ("Auto", "auto")])
+def test_the_number_of_workers_may_be_left_to_nexus(text, workers):
+    assert load(None, environ={}, overrides={"server.workers": text}).config.server.workers == workers
+
+
+@pytest.mark.parametrize("text", ["0", "many", "1.5"])
+def test_another_number_of_workers_is_refused(text):
+    with pytest.raises(ConfigError, match="workers"):
+        load(None, environ={}, overrides={"server.workers": text})

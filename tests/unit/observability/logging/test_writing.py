@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -10,7 +12,7 @@ import msgspec
 import pytest
 
 from nexus.observability.logging import writing as log_writing
-from nexus.observability.logging.writing import LogWriter, writer_to
+from nexus.observability.logging.writing import LogWriter, make_lock, writer_to
 from nexus.testing.waiting import until
 
 LINE = b"x" * 99 + b"\n"
@@ -374,3 +376,33 @@ def test_gathered_lines_are_written_at_the_stop(begun):
 
     assert disk.content == LINE * 2
     assert time.monotonic() - began < 1.0
+
+
+WRITES_LONG_LINES = """
+import os, sys
+from nexus.observability.logging.writing import LogWriter, Turn
+
+turn = Turn()
+turn.lock = int(sys.argv[2])
+writer = LogWriter(lambda lines: os.write(1, lines), lambda loss: b"lost", turn)
+for _ in range(40):
+    writer.put(sys.argv[1].encode() * 20_000 + b"\\n")
+writer.stop(20)
+"""
+
+
+def test_long_lines_of_several_processes_are_whole_in_one_pipe():
+    lock = make_lock()
+    reading, writing = os.pipe()
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WRITES_LONG_LINES, letter, str(lock)], stdout=writing, pass_fds=(lock,))
+        for letter in "ab"
+    ]
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream:
+        lines = stream.read().splitlines()
+    for process in processes:
+        process.wait()
+    os.close(lock)
+
+    assert sorted(lines) == [letter * 20_000 for letter in (b"a", b"b") for _ in range(40)]

@@ -2,8 +2,10 @@
 
 import asyncio
 import socket
+from types import SimpleNamespace
 
 import pytest
+from aiohttp import HttpVersion11
 
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.descriptors import NO_DESCRIPTOR_REPLY, Room
@@ -178,6 +180,16 @@ async def test_a_draining_connection_that_is_idle_closes_after_the_grace_period(
     await asyncio.wait_for(client.task, 5)
 
     assert transport.is_closed
+
+
+async def test_a_worker_above_its_share_closes_as_many_connections_as_it_was_told(server, transport, handler):
+    server.to_shed = 1
+    clients = [ClientConnection(server) for _ in range(2)]
+
+    message = SimpleNamespace(should_close=False, upgrade=False, version=HttpVersion11)
+    may_follow = [[client.may_follow(message) for _ in range(2)] for client in clients]
+
+    assert may_follow == [[False, False], [True, True]]
 
 
 async def test_a_connection_with_few_descriptors_left_carries_one_request(server, transport, handler):

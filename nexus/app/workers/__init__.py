@@ -1,0 +1,19 @@
+"""Several processes that serve together: a parent, which serves no client, and its workers.
+
+``python -m nexus.app.workers`` is the process of a worker.
+
+=================  ==================================================================
+The parent
+``parent``         owns the port, and starts, reloads and stops the workers as one proxy
+``supervisor``     keeps each worker running
+``child``          one worker as the parent sees it: its process and the channel to it
+``restarts``       when a worker that ended is started again, and when to give up
+``sockets``        one listening socket for each worker
+``balance``        which workers have more requests than their share
+The worker
+``worker``         runs a proxy and obeys the parent
+``inherited``      what a worker has of its parent instead of its own
+Both
+``messages``       what they send each other
+=================  ==================================================================
+"""

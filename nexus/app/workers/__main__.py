@@ -1,0 +1,55 @@
+"""The process of a worker: ``python -m nexus.app.workers INDEX CHANNEL``, started by the parent only."""
+
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+import msgspec
+
+from nexus.app.composition.blueprint import build_blueprint, load_plugins
+from nexus.app.process import event_loop, interpreter, memory
+from nexus.app.workers.messages import Failed, Orders
+from nexus.app.workers.worker import Worker
+from nexus.containment import interrupts_noted
+from nexus.errors import NexusError
+from nexus.observability.logging import logs
+from nexus.workers.frames import encode, receive
+
+
+def main() -> int:
+    """Serve until the parent says to stop, or has ended; return the exit code."""
+    # Signals of the terminal or of the service manager reach all processes; the parent tells what to do.
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    index, channel = int(sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))
+    try:
+        with interrupts_noted():
+            _serve(index, channel)
+    except EOFError:
+        # The parent ended before it gave orders.
+        return 1
+    except NexusError as exc:
+        # A worker that runs has told the parent itself, and closed the channel.
+        with suppress(OSError):
+            channel.sendall(encode("message", 0, "failed", Failed(type(exc).__name__, str(exc))))
+        return 1
+    finally:
+        logs.shutdown()
+    return 0
+
+
+def _serve(index: int, channel: socket.socket) -> None:
+    orders = msgspec.msgpack.decode(receive(channel).payload, type=Orders)
+    logs.share(orders.log_lock, worker=index)
+    interpreter.shorten_switch_interval()
+    memory.bound_arenas()
+    loaded = orders.configuration.load()
+    logs.configure(loaded.config.logging)
+    plugins = load_plugins(loaded, orders.configuration.paths_of_plugins())
+    worker = Worker(orders, channel, build_blueprint(loaded, plugins))
+    event_loop.run(worker.run(), plugins.plugins)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

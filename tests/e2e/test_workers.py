@@ -1,0 +1,234 @@
+"""Several workers serve one port as one proxy."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import openai
+import pytest
+
+from nexus.simulator import Settings, Simulator, in_thread
+from nexus.testing.client import ask, chat
+from nexus.testing.fleets import table_of
+from nexus.testing.ports import free_port
+from nexus.testing.waiting import until
+from tests.support.process import run_nexus
+
+CONFIG = """
+[server]
+workers = 2
+drain_timeout_seconds = 20
+
+[discovery]
+enabled = false
+
+[routing.aliases]
+first = ["llama3"]
+"""
+CHAT = "/v1/chat/completions"
+STREAMS = 16
+
+SERVICE_THAT_FAILS = """
+from nexus.api import hookimpl
+
+class Service:
+    async def __aenter__(self):
+        raise OSError("no tunnel")
+
+    async def __aexit__(self, *_):
+        pass
+
+@hookimpl
+def nexus_services(config, store, wake):
+    return [Service()]
+"""
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    simulator = Simulator(Settings(name="gpu-1", models=("llama3", "slow"), tokens_per_s=20, answer_tokens=60))
+    with in_thread(simulator):
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def nexus(simulator, tmp_path_factory):
+    with run_nexus(tmp_path_factory.mktemp("workers"), CONFIG + table_of(simulator)) as nexus:
+        nexus.wait_for_log("started", 3, within_s=20)
+        yield nexus
+
+
+def pid_of(nexus, worker):
+    """Return the process of the latest worker with that number."""
+    return next(line["pid"] for line in reversed(nexus.log_lines("worker_ready")) if line["worker"] == worker)
+
+
+def workers_of(nexus):
+    return nexus.get_json("/health")["workers"]
+
+
+def stream(nexus, max_tokens):
+    """Return whether a stream on a connection of its own was whole."""
+    body = json.dumps({**chat("llama3", stream=True), "max_tokens": max_tokens}).encode()
+    request = Request(f"{nexus.url}/v1/chat/completions", body, {"Content-Type": "application/json"})
+    try:
+        with urlopen(request, timeout=20) as reply:
+            return reply.read().endswith(b"data: [DONE]\n\n")
+    except (OSError, HTTPException):
+        return False
+
+
+def test_both_workers_serve_openai_clients_and_say_how_many_they_are(nexus):
+    for _ in range(12):
+        with openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="unused", max_retries=0) as client:
+            reply = client.chat.completions.create(
+                model="llama3", messages=[{"role": "user", "content": "hi"}], max_tokens=2
+            )
+            assert reply.choices[0].message.content
+
+    lines = nexus.wait_for_log("exchange_finished", 12)
+    assert {line["worker"] for line in lines} == {1, 2}
+    assert workers_of(nexus) == {"wanted": 2, "ready": 2}
+    assert nexus.get_json("/ready")["detail"]["workers"] == {"wanted": 2, "ready": 2}
+    assert nexus.get_json("/v1/stats")["workers"] == {"wanted": 2, "ready": 2}
+
+
+def test_a_reload_reaches_all_workers_and_a_refused_one_is_reported_once(nexus):
+    before = nexus.config_file.read_text()
+    nexus.config_file.write_text(before.replace('first = ["llama3"]', 'second = ["llama3"]'))
+    nexus.send(signal.SIGHUP)
+    nexus.wait_for_log("config_reloaded", 3)
+
+    assert {ask(nexus.url, CHAT, chat("second", max_tokens=1)).status for _ in range(12)} == {200}
+
+    nexus.config_file.write_text("[server]\nworkers = 0\n")
+    nexus.send(signal.SIGHUP)
+    nexus.wait_for_log("config_rejected")
+    until(lambda: all(nexus.get_json("/ready")["detail"]["rejected_reload"] for _ in range(12)), within_s=5)
+
+    assert len(nexus.log_lines("config_rejected")) == 1
+    nexus.config_file.write_text(before)
+    nexus.send(signal.SIGHUP)
+    nexus.wait_for_log("config_reloaded", 6)
+    until(lambda: not any(nexus.get_json("/ready")["detail"]["rejected_reload"] for _ in range(12)), within_s=5)
+
+
+def test_a_worker_that_is_killed_under_load_loses_its_own_streams_only(nexus):
+    killed = threading.Event()
+    refused, late = [], []
+
+    def come_and_go():
+        while not killed.is_set() or len(late) < 20:
+            was_killed = killed.is_set()
+            try:
+                with urlopen(f"{nexus.url}/health", timeout=10) as reply:
+                    assert reply.status == 200
+                if was_killed:
+                    late.append(time.monotonic())
+            except URLError as exc:
+                refused.append(exc)
+            except (OSError, HTTPException):
+                # A page that the killed worker was about to send.
+                assert not was_killed
+
+    finished_before = len(nexus.log_lines("exchange_finished"))
+    with ThreadPoolExecutor(STREAMS + 2) as clients:
+        streams = [clients.submit(stream, nexus, 40) for _ in range(STREAMS)]
+        pages = [clients.submit(come_and_go) for _ in range(2)]
+        time.sleep(0.7)
+        begun = time.monotonic()
+        os.kill(pid_of(nexus, 1), signal.SIGKILL)
+        killed.set()
+        ready = nexus.wait_for_log("worker_ready", 3, within_s=20)
+        took_s = time.monotonic() - begun
+        whole = [each.result() for each in streams]
+        for each in pages:
+            each.result()
+
+    sys.stdout.write(f"successor ready after {took_s:.2f} s\n")
+    assert ready[-1]["worker"] == 1
+    assert refused == []
+    until(lambda: len(nexus.log_lines("exchange_finished")) - finished_before >= sum(whole), within_s=5)
+    of_others = nexus.log_lines("exchange_finished")[finished_before:]
+    assert 0 < sum(whole) < STREAMS
+    assert [line["worker"] for line in of_others] == [2] * sum(whole)
+    assert [(line["worker"], line["reason"]) for line in nexus.log_lines("worker_ended")] == [(1, "killed by SIGKILL")]
+    until(lambda: workers_of(nexus) == {"wanted": 2, "ready": 2}, within_s=5)
+
+
+def test_a_worker_that_is_asked_to_end_finishes_its_streams_while_its_successor_serves(nexus):
+    with ThreadPoolExecutor(STREAMS) as clients:
+        streams = [clients.submit(stream, nexus, 30) for _ in range(STREAMS)]
+        time.sleep(0.7)
+        os.kill(pid_of(nexus, 2), signal.SIGTERM)
+        nexus.wait_for_log("worker_ready", 4, within_s=20)
+
+        assert ask(nexus.url, CHAT, chat("llama3", max_tokens=1)).status == 200
+        assert all(each.result() for each in streams)
+    assert len(nexus.log_lines("worker_ended")) == 1
+
+
+def test_no_second_proxy_can_listen_at_the_port(nexus, tmp_path):
+    command = [sys.executable, "-m", "nexus", "--no-discovery", "--port", str(nexus.port), "--workers"]
+    for count in ("1", "2"):
+        second = subprocess.run(
+            [*command, count], check=False, capture_output=True, text=True, timeout=20, cwd=tmp_path
+        )
+
+        assert second.returncode == 1
+        assert f"cannot listen on 127.0.0.1 port {nexus.port}: it is in use by" in second.stderr
+        assert f"(process {nexus.process.pid})" in second.stderr
+
+
+def test_sigterm_lets_all_workers_finish_their_streams(nexus):
+    """Stops the proxy, so it comes last."""
+    with ThreadPoolExecutor(STREAMS) as clients:
+        streams = [clients.submit(stream, nexus, 30) for _ in range(STREAMS)]
+        time.sleep(0.7)
+        workers = [pid_of(nexus, worker) for worker in (1, 2)]
+
+        assert nexus.stop() == 0
+        assert all(each.result() for each in streams)
+    assert nexus.log_lines()[-1]["event"] == "stopped"
+    assert "worker" not in nexus.log_lines()[-1]
+    for pid in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_a_service_that_does_not_start_in_a_worker_ends_the_proxy_with_its_reason(tmp_path):
+    plugin = tmp_path / "broken.py"
+    plugin.write_text(SERVICE_THAT_FAILS)
+    command = [sys.executable, "-m", "nexus", "--no-discovery", "--workers", "2", "--plugin", str(plugin)]
+
+    result = subprocess.run(
+        [*command, "--port", str(free_port())], check=False, capture_output=True, text=True, timeout=50, cwd=tmp_path
+    )
+
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("nexus-proxy: plugin 'broken'")
+    assert result.stderr.splitlines()[-1].endswith("its service does not start: OSError: no tunnel")
+
+
+def test_workers_finish_their_streams_and_end_when_the_parent_is_gone(simulator, tmp_path):
+    with run_nexus(tmp_path, CONFIG + table_of(simulator)) as nexus, ThreadPoolExecutor(STREAMS) as clients:
+        nexus.wait_for_log("started", 3, within_s=20)
+        streams = [clients.submit(stream, nexus, 20) for _ in range(STREAMS)]
+        time.sleep(0.5)
+
+        nexus.process.kill()
+
+        assert all(each.result() for each in streams)
+        nexus.wait_for_log("stopped", 2, within_s=10)
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", nexus.port))
+    assert len(nexus.log_lines("parent_lost")) == 2

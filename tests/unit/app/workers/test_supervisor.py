@@ -1,0 +1,230 @@
+"""Workers are kept running, replaced without a gap, and given up when no start succeeds."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from nexus.app.workers import restarts, supervisor
+from nexus.app.workers.messages import Failed, Stop
+from nexus.app.workers.supervisor import Supervisor
+from nexus.errors import PluginError, StartError
+
+
+class FakeChild:
+    """A worker that does what a test says."""
+
+    def __init__(self, index):
+        self.index, self.pid = index, 1000 + index
+        self.is_ready = self.is_leaving = self.has_ended = self.has_served = False
+        self.failure, self.requests, self.served_s = None, 0.0, 0.0
+        self.has_settled, self.is_gone, self._has_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.told, self.obeys = [], True
+
+    @property
+    def ending(self):
+        return self.failure.text if self.failure else "killed by SIGKILL"
+
+    def tell(self, topic, payload):
+        self.told.append((topic, payload))
+        if topic == "stop" and self.obeys:
+            self.end()
+
+    def begin(self):
+        self.is_ready = self.has_served = True
+        self.has_settled.set()
+
+    def leave(self):
+        self.is_ready, self.is_leaving, self.obeys = False, True, False
+        self.is_gone.set()
+
+    def fail(self, error, text):
+        self.failure = Failed(error, text)
+        self.end()
+
+    def kill(self):
+        self.end()
+
+    def end(self):
+        self.is_ready, self.has_ended = False, True
+        self._has_ended.set()
+        self.has_settled.set()
+        self.is_gone.set()
+
+    async def ended(self, timeout_s=None):
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._has_ended.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class Scene:
+    """A supervisor of fake workers; *act* decides what each does when it is started."""
+
+    def __init__(self, act=FakeChild.begin, count=2):
+        self.launched, self.reasons, self.act = [], [], act
+        self.supervisor = Supervisor(
+            count, self._launch, on_ready=lambda _: None, drain_s=lambda: 30.0, give_up=self.reasons.append
+        )
+
+    async def _launch(self, index):
+        child = FakeChild(index)
+        self.launched.append(child)
+        self.act(child)
+        return child
+
+    async def until(self, condition):
+        async with asyncio.timeout(5):
+            while not condition():  # noqa: ASYNC110 - any of many facts
+                await asyncio.sleep(0)
+
+    def latest(self, index):
+        return next(child for child in reversed(self.launched) if child.index == index)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(restarts, "FIRST_DELAY_S", 0.001)
+    monkeypatch.setattr(supervisor, "EXIT_S", 0.01)
+    monkeypatch.setattr(supervisor, "EXIT_CODE_S", 0.01)
+
+
+@pytest.fixture
+def log():
+    with capture_logs() as log:
+        yield log
+
+
+def events(log, name):
+    return [line for line in log if line["event"] == name]
+
+
+async def test_the_start_waits_for_all_workers():
+    scene = Scene()
+
+    await scene.supervisor.start()
+
+    assert (scene.supervisor.counts.wanted, scene.supervisor.counts.ready) == (2, 2)
+    await scene.supervisor.stop(Stop())
+    assert all(child.has_ended for child in scene.launched)
+
+
+async def test_a_worker_that_ends_gets_a_successor_and_all_learn_of_it(log):
+    scene = Scene()
+    await scene.supervisor.start()
+
+    scene.latest(1).end()
+    await scene.until(lambda: len(scene.launched) == 3 and scene.supervisor.counts.ready == 2)
+
+    (ended,) = events(log, "worker_ended")
+    assert (ended["worker"], ended["reason"], ended["restart_in_s"]) == (1, "killed by SIGKILL", 0.0)
+    assert [payload.ready for topic, payload in scene.latest(2).told if topic == "workers"][-2:] == [1, 2]
+    await scene.supervisor.stop(Stop())
+
+
+async def test_a_worker_that_leaves_finishes_beside_its_successor(log):
+    scene = Scene()
+    await scene.supervisor.start()
+    leaving = scene.latest(2)
+
+    leaving.leave()
+    await scene.until(lambda: len(scene.launched) == 3)
+
+    assert ("stop", Stop(drain_s=30.0, is_replaced=True)) in leaving.told
+    assert not leaving.has_ended
+    assert events(log, "worker_ended") == []
+    leaving.end()
+    await scene.supervisor.stop(Stop())
+
+
+async def test_what_a_worker_reports_at_the_start_ends_the_start_with_the_same_error():
+    scene = Scene(lambda child: child.fail("PluginError", "its service does not start"))
+
+    with pytest.raises(PluginError, match="its service does not start"):
+        await scene.supervisor.start()
+    await scene.supervisor.stop(Stop())
+
+    assert scene.reasons == []
+
+
+async def test_a_start_is_given_up_after_five_failures_in_a_row():
+    scene = Scene(FakeChild.end)
+
+    with pytest.raises(StartError, match="no worker serves: 5 starts of workers failed in a row, the last: killed by"):
+        await scene.supervisor.start()
+    await scene.supervisor.stop(Stop())
+
+    assert len(scene.launched) <= 6
+
+
+async def test_a_proxy_is_given_up_when_no_worker_serves_any_more():
+    scene = Scene()
+    await scene.supervisor.start()
+
+    scene.act = FakeChild.end
+    scene.latest(1).end()
+    scene.latest(2).end()
+    await scene.until(lambda: scene.reasons)
+
+    assert "no worker serves" in str(scene.reasons[0])
+    await scene.supervisor.stop(Stop())
+
+
+async def test_failed_starts_beside_a_worker_that_serves_end_nothing():
+    scene = Scene()
+    await scene.supervisor.start()
+
+    scene.act = lambda child: child.fail("PluginError", "no tunnel")
+    scene.latest(1).end()
+    await scene.until(lambda: len(scene.launched) > 8)
+
+    assert scene.reasons == []
+    assert scene.supervisor.counts.ready == 1
+    await scene.supervisor.stop(Stop())
+
+
+async def test_a_worker_that_hangs_at_its_start_is_killed(log, monkeypatch):
+    monkeypatch.setattr(supervisor, "START_S", 0.01)
+    scene = Scene(lambda child: None if len(scene.launched) == 1 else child.begin())
+
+    await scene.supervisor.start()
+
+    assert [line["reason"] for line in events(log, "worker_killed")] == ["not ready after 0.01 s"]
+    await scene.supervisor.stop(Stop())
+
+
+async def test_a_worker_that_does_not_end_is_killed(log):
+    scene = Scene()
+    await scene.supervisor.start()
+    scene.latest(1).obeys = False
+
+    await scene.supervisor.stop(Stop(drain_s=0.01))
+
+    assert [line["worker"] for line in events(log, "worker_killed")] == [1]
+    assert all(child.has_ended for child in scene.launched)
+
+
+async def test_a_process_that_cannot_be_started_counts_as_a_failed_start():
+    def fail(_):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    scene = Scene(fail)
+
+    with pytest.raises(StartError, match="no process can be started: Resource temporarily unavailable"):
+        await scene.supervisor.start()
+    await scene.supervisor.stop(Stop())
+
+
+async def test_a_worker_above_its_share_is_told_to_close_connections(monkeypatch):
+    monkeypatch.setattr(supervisor, "BALANCE_S", 0.001)
+    scene = Scene()
+    await scene.supervisor.start()
+    scene.latest(1).requests, scene.latest(2).requests = 300.0, 100.0
+
+    await scene.until(lambda: any(topic == "shed" for topic, _ in scene.latest(1).told))
+
+    assert next(payload.connections for topic, payload in scene.latest(1).told if topic == "shed") == 50
+    assert not any(topic == "shed" for topic, _ in scene.latest(2).told)
+    await scene.supervisor.stop(Stop())
