@@ -42,6 +42,8 @@ class Book:
         "draft",
         "drawn_usd",
         "ends_unix_s",
+        "entered_order",
+        "entered_usd",
         "excess_usd",
         "is_read",
         "month",
@@ -81,6 +83,10 @@ class Book:
         """Whether the ledger has ever been read."""
         self.order = 0
         """Counts the entries of this process, so that others see that it is alive."""
+        self.entered_order = 0
+        """The order of the last entry that was made."""
+        self.entered_usd = ZERO
+        """All spending that this process has entered."""
         self.draft: Draft | None = None
         """An entry that may or may not have been made."""
 
@@ -155,6 +161,8 @@ class Book:
     def entered(self, draft: Draft) -> None:
         """Apply *draft*, which is now in the ledger."""
         self.draft = None
+        self.entered_order = 0 if draft.is_last else draft.order
+        self.entered_usd += draft.settled
         self.settled_usd -= draft.settled
         self.drawn_usd += draft.drawn - draft.covered
         if draft.drawn < 0:

@@ -1,7 +1,7 @@
 """The background work: enters spending, draws money ahead, and books what killed processes had drawn."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
 from time import monotonic
@@ -11,10 +11,12 @@ from typing import Any, Final
 from nexus.api import ConfigError, Store, StoreError, tasks
 from nexus_budget.book import Book, next_draw
 from nexus_budget.budget import Budget
-from nexus_budget.ledger import Ledger
+from nexus_budget.ledger import Entry, Ledger
 from nexus_budget.ledger_health import MAX_CALL_S
 from nexus_budget.liveness import Liveness
+from nexus_budget.money import ZERO
 from nexus_budget.months import month_of
+from nexus_budget.recovery import HOLD_INTERVALS, restore
 from nexus_budget.terms import Terms
 from nexus_budget.tokens import installed_tokenizer
 
@@ -56,6 +58,8 @@ class Bookkeeping:
         self._liveness = Liveness(max(DEAD_AFTER_S, 10 * interval_s))
         self._checked_at = float("-inf")
         self._others_want = False
+        self._others: Mapping[tuple[str, str], Entry] = {}
+        self._restored_at = float("-inf")
 
     async def __aenter__(self) -> None:
         # At a reload, the store is still that of the old configuration.
@@ -102,7 +106,12 @@ class Bookkeeping:
         slow = asyncio.get_running_loop().call_later(MAX_CALL_S + 0.1, self._on_slow_store)
         try:
             async with budget.ledger_lock:
-                for book in self._books():
+                books = self._books()
+                for book in books:
+                    await self._restore(book)
+                # What was asked for until now is drawn in this round; another one would give it back.
+                budget.sync_now.clear()
+                for book in books:
                     await self._balance(book)
                 await self._check_others()
         except StoreError:
@@ -143,6 +152,8 @@ class Bookkeeping:
             if not book.is_read:
                 await self._ledger.read(book)
             draw = next_draw(book, allowance, ceiling, others_want=self._others_want)
+            if draw > 0 and monotonic() < self._restored_at + HOLD_INTERVALS * self._interval_s:
+                draw = ZERO
             if draw < 0 and not book.excess_usd:
                 book.set_aside(-draw)
             if draw or not book.is_idle:
@@ -150,13 +161,22 @@ class Bookkeeping:
             else:
                 await self._ledger.read(book)
 
+    async def _restore(self, book: Book) -> None:
+        """Enter again what the store has lost, if it has lost any of this process's entries."""
+        with self._budget.ledger_health.watching():
+            await self._ledger.resolve(book)
+            missing = await restore(self._store, self._budget.process_id, book, self._others)
+        if missing is not None:
+            self._restored_at = monotonic()
+            self._budget.warn("ledger_restored", month=book.month, spent_usd=str(missing))
+
     async def _check_others(self) -> None:
         now = monotonic()
         if now < self._checked_at + CHECK_OTHERS_S:
             return
         self._checked_at = now
         with self._budget.ledger_health.watching():
-            others = await self._ledger.others()
+            others = self._others = await self._ledger.others()
             month = self._budget.book.month
             self._budget.account.replicas = 1 + sum(m == month for m, _ in others)
             self._others_want = any(entry.wanted_usd for (m, _), entry in others.items() if m == month)

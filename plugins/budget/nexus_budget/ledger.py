@@ -28,6 +28,8 @@ class Entry(msgspec.Struct, frozen=True):
     drawn_usd: Decimal
     wanted_usd: Decimal
     """What it could not draw."""
+    entered_usd: Decimal = ZERO
+    """The spending that it has entered in this month."""
 
 
 class Ledger:
@@ -42,7 +44,7 @@ class Ledger:
 
     async def read(self, book: Book) -> None:
         """Read what all processes have spent and drawn."""
-        spent, committed = [await self._store.get(_number(name, book.month)) for name in ("spent", "committed")]
+        spent, committed = [await self._store.get(number_key(name, book.month)) for name in ("spent", "committed")]
         book.spent_usd = Decimal((spent or b"0").decode())
         book.committed_usd = Decimal((committed or b"0").decode())
         book.is_read = True
@@ -74,7 +76,7 @@ class Ledger:
         draft = book.draft
         if draft is None:
             return
-        value = await self._store.get(f"{PROCESSES}{book.month}/{self._id}")
+        value = await self._store.get(process_key(book.month, self._id))
         is_made = draft.is_last if value is None else msgspec.json.decode(value, type=Entry).order == draft.order
         if not is_made:
             book.dropped()
@@ -100,10 +102,10 @@ class Ledger:
 
         How much of it was spent is unknown, so all of it counts. A process that was only suspended takes it back.
         """
-        drawn, record = entry.drawn_usd, f"{PROCESSES}{month}/{process_id}"
-        first = AddIfAtMost(_counted(month, process_id), drawn, limit=drawn)
+        drawn, record = entry.drawn_usd, process_key(month, process_id)
+        first = AddIfAtMost(counted_key(month, process_id), drawn, limit=drawn)
         try:
-            await self._store.apply((first, Add(_number("spent", month), drawn), Delete(record)))
+            await self._store.apply((first, Add(number_key("spent", month), drawn), Delete(record)))
         except LimitReached:
             await self._store.apply((Delete(record),))
             return False
@@ -111,15 +113,16 @@ class Ledger:
 
     async def _make(self, book: Book, draft: Draft, ceiling: Decimal | None = None) -> None:
         month = book.month
-        left = Entry(draft.order, book.drawn_usd - draft.covered + draft.drawn, draft.wanted)
-        record = f"{PROCESSES}{month}/{self._id}"
-        committed_key, change = _number("committed", month), draft.settled - draft.covered + draft.drawn
+        drawn, entered = book.drawn_usd - draft.covered + draft.drawn, book.entered_usd + draft.settled
+        left = Entry(draft.order, drawn, draft.wanted, entered)
+        record = process_key(month, self._id)
+        committed_key, change = number_key("committed", month), draft.settled - draft.covered + draft.drawn
         # If this is cancelled or its outcome is unknown, the draft stays and is resolved later.
         spent, committed, counted, _ = await self._store.apply(
             (
-                Add(_number("spent", month), draft.settled),
+                Add(number_key("spent", month), draft.settled),
                 Add(committed_key, change) if ceiling is None else AddIfAtMost(committed_key, change, ceiling),
-                Add(_counted(month, self._id), 0),
+                Add(counted_key(month, self._id), 0),
                 Delete(record) if draft.is_last else Put(record, msgspec.json.encode(left)),
             )
         )
@@ -128,16 +131,22 @@ class Ledger:
         if counted:
             # Other processes counted this one as dead and booked what it had drawn: take that back.
             spent, _ = await self._store.apply(
-                (Add(_number("spent", month), -counted), Add(_counted(month, self._id), -counted))
+                (Add(number_key("spent", month), -counted), Add(counted_key(month, self._id), -counted))
             )
             book.spent_usd = spent or ZERO
 
 
-def _number(name: str, month: str) -> str:
+def process_key(month: str, process_id: str) -> str:
+    """Return the key of a process's own entry."""
+    return f"{PROCESSES}{month}/{process_id}"
+
+
+def number_key(name: str, month: str) -> str:
+    """Return the key of a number of all processes: ``spent`` or ``committed``."""
     return f"{PREFIX}/{name}/{month}"
 
 
-def _counted(month: str, process_id: str) -> str:
+def counted_key(month: str, process_id: str) -> str:
     """Return the key for what other processes booked in place of this one."""
     return f"{PREFIX}/counted/{month}/{process_id}"
 

@@ -1,11 +1,13 @@
 -- Replaces the claims of one replica, and returns what it may use of each limit.
--- KEYS: the sorted set of replicas by when their claims expire, and the hash of all claims by replica.
+-- KEYS: the sorted set of replicas by when their claims expire, the hash of all claims by replica, and this operation,
+-- which exists if it is void.
 -- ARGV: the replica, for how many ms, then for each claim its key and its seven numbers:
 --   limit, in_use, wanted, unmet, clients, prompt_tokens, answer_tokens.
--- Returns the number of replicas, then for each claim six numbers:
+-- Returns nothing if it is void; else the number of replicas, then for each claim six numbers:
 --   slots, and of the others in_use, prompt_tokens, answer_tokens, unmet, clients.
 
 local replicas, claims, replica = KEYS[1], KEYS[2], ARGV[1]
+if redis.call('EXISTS', KEYS[3]) == 1 then return {} end
 -- The clock of the server, which all replicas share.
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)

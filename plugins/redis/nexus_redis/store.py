@@ -86,13 +86,13 @@ class RedisStore(SharedStore):
         link = self._opened()
         if not changes:
             return ()
-        made = f"{self._operation}{uuid4().hex}"
+        made = self._new_operation()
         answer: bytes = await link.call("apply", 3, self._entries, self._order, made, ANSWER_MS, *words, key=made)
         outcome, *lines = answer.decode().split("\n")
         if outcome == "ok":
             return tuple(Decimal(line) if line else None for line in lines)
         if outcome == "void":
-            raise StoreError(f"store {place(self._config)}: the change came too late and was not made")
+            raise self._too_late()
         change = changes[int(lines[0]) - 1]
         if outcome == "limit":
             raise LimitReached(change.key, Decimal(lines[1]))
@@ -101,7 +101,12 @@ class RedisStore(SharedStore):
     async def renew(self, replica: str, claims: Mapping[str, SlotClaim], *, ttl_s: float) -> Renewal:
         words = [word for key, claim in claims.items() for word in (key, *msgspec.structs.astuple(claim))]
         ttl_ms = max(1, round(ttl_s * 1000))
-        found: list[int] = await self._opened().call("renew", 2, self._replicas, self._claims, replica, ttl_ms, *words)
+        made = self._new_operation()
+        found: list[int] = await self._opened().call(
+            "renew", 3, self._replicas, self._claims, made, replica, ttl_ms, *words, key=made
+        )
+        if not found:
+            raise self._too_late()
         replicas, *numbers = found
         leases = (SlotLease(*numbers[at : at + LEASE_NUMBERS]) for at in range(0, len(numbers), LEASE_NUMBERS))
         return Renewal(replicas, dict(zip(claims, leases, strict=True)))
@@ -117,6 +122,12 @@ class RedisStore(SharedStore):
 
     def listen(self, receive: Callable[[str, bytes], None]) -> None:
         self._receive = receive
+
+    def _too_late(self) -> StoreError:
+        return StoreError(f"store {place(self._config)}: the change came too late and was not made")
+
+    def _new_operation(self) -> str:
+        return f"{self._operation}{uuid4().hex}"
 
     def _opened(self) -> Link:
         if self._link is None:

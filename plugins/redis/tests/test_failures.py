@@ -8,6 +8,7 @@ import pytest
 
 from nexus.api import Add, Put, StoreError, StoreOutcomeUnknown
 from nexus.testing.waiting import eventually
+from nexus_redis import hints
 from nexus_redis import link as link_module
 from nexus_redis.config import RedisConfig
 from nexus_redis.store import RedisStore
@@ -87,6 +88,38 @@ async def test_what_was_voided_is_never_made(server, opened):
         answer = await link.call("apply", 3, store._entries, store._order, made, 1000, "A", "n", "1", key=made)
 
         assert (answer, await store.get("n")) == (b"void", None)
+
+
+async def test_claims_that_were_voided_are_never_made(server, opened):
+    async with opened(server) as store:
+        link = store._link
+        await link._client.set("late", "void")
+
+        answer = await link.call("renew", 3, store._replicas, store._claims, "late", "one", 5000, key="late")
+
+        assert (answer, (await store.renew("two", {}, ttl_s=5)).replicas) == ([], 1)
+
+
+async def test_hints_come_again_after_the_server_was_away(own_server, new_store, monkeypatch):
+    monkeypatch.setattr(hints, "RETRY_S", 0.02)
+    server = own_server()
+    received = asyncio.Event()
+    sender, receiver = (new_store(server, prefix="hints", timeout_seconds=QUICK_S) for _ in range(2))
+    receiver.listen(lambda _topic, _message: received.set())
+    for store in (sender, receiver):
+        await store.open()
+    for _ in range(2):
+        async with asyncio.timeout(10):
+            while not received.is_set():
+                with suppress(StoreError):
+                    await sender.publish("slots", b"gpu")
+                await asyncio.sleep(0.01)
+        server.kill()
+        server.start()
+        received.clear()
+
+    for store in (sender, receiver):
+        await store.close()
 
 
 async def test_a_change_that_is_sent_twice_is_made_once(server, opened, monkeypatch):
