@@ -13,7 +13,7 @@
 ``errors``           recognises errors of backends
 ``kept``             ids of what backends keep: files, batches, responses
 ``token_estimates``  estimates tokens that no backend has counted
-``message_text``     measures the text of long messages, and cuts files in base64 out of a body
+``message_text``     measures the text of messages, and cuts files in base64 out of a body
 ``catalogue``        the models that the fleet can serve
 ``listings``         the pages that list these models
 ``composing``        composes sample requests, to explain how they are routed

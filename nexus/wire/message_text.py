@@ -1,4 +1,4 @@
-"""Measures the text of long messages in one decode, which is faster than searching their JSON for what is no text."""
+"""Measures the text of long messages in few passes over their JSON, and cuts files in base64 out of it."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -11,12 +11,12 @@ FILE_BYTES: Final = 4096
 """An ASCII string without blanks of at least this length is taken for a file in base64."""
 MESSAGE_BYTES: Final = len('{"role":"user","content":""},')
 """The size of a message without its text."""
+SAMPLE_BYTES: Final = 2048
 MAX_DEPTH: Final = 8
 """Messages hold parts, and the results of tools hold parts again; what is nested deeper is not looked at."""
 
 _WINDOW: Final = FILE_BYTES // 2
 _IMAGES: Final = frozenset({"image_url", "input_image", "image"})
-_NOTHING: Final = msgspec.Raw()
 
 
 def without_files(raw: bytes, replaced: Callable[[bytes], bytes] = lambda _file: b"") -> bytes:
@@ -47,77 +47,65 @@ def without_files(raw: bytes, replaced: Callable[[bytes], bytes] = lambda _file:
 def measure_messages(raw: bytes) -> tuple[int, bool] | None:
     """Return the size of the text in *raw* in bytes of UTF-8, and whether *raw* contains an image.
 
-    None when *raw* is no list of messages or parts, or when most of it is in members that are not known here.
+    None when *raw* is no list of messages or parts.
 
     :param raw: JSON without long files.
     """
     items = read(_ITEMS, raw)
     if not items:
         return None
-    size, has_image = _measure(items, MAX_DEPTH)
-    unknown_bytes = len(raw) - MESSAGE_BYTES * len(items) - size
     # The brackets count, and the comma that the last message lacks does not.
-    return None if unknown_bytes > len(raw) // 2 else (size + 1, has_image)
-
-
-class _Function(msgspec.Struct, gc=False):
-    name: str = ""
-    arguments: str | dict[str, msgspec.Raw] | None = None
-    """JSON in a string; of Ollama, an object."""
-
-    @property
-    def size(self) -> int:
-        arguments = self.arguments or ""
-        if isinstance(arguments, str):
-            return len(self.name) + _bytes_of(arguments)
-        return len(self.name) + sum(_bytes_of(name) + len(value) for name, value in arguments.items())
-
-
-class _Call(msgspec.Struct, gc=False):
-    function: _Function | None = None
+    size = len(raw) - MESSAGE_BYTES * len(items) - escape_bytes(raw)
+    return max(size, 0), _shows(items, MAX_DEPTH)
 
 
 class _Item(msgspec.Struct, gc=False):
-    """A message of a chat, a part of one, or an item of a response's input, in any of the APIs."""
+    """A message, a part of one, or an item of a response's input, in any of the APIs."""
 
     type: str | None = None
-    content: "str | list[_Item] | None" = None
-    text: str | None = None
-    tool_calls: list[_Call] | None = None
+    content: msgspec.Raw = msgspec.Raw()
+    output: msgspec.Raw = msgspec.Raw()
     images: list[str] | None = None
     """Of Ollama."""
-    arguments: str | None = None
-    output: "str | list[_Item] | None" = None
-    input: msgspec.Raw = _NOTHING
-    """Of a tool, as JSON."""
-    source: msgspec.Raw = _NOTHING
-    """Of a document, which may be a text."""
 
 
 _ITEMS: Final = msgspec.json.Decoder(list[_Item])
+_LIST: Final = ord("[")
 
 
-def _measure(items: Iterable[_Item], depth: int) -> tuple[int, bool]:
-    size, has_image = 0, False
+def _shows(items: Iterable[_Item], depth: int) -> bool:
+    """Whether there is an image in *items*."""
     for item in items:
         if item.type in _IMAGES or item.images:
-            has_image = True
-        if item.text:
-            size += _bytes_of(item.text)
-        if item.arguments:
-            size += _bytes_of(item.arguments)
-        for content in (item.content, item.output) if item.output else (item.content,):
-            if isinstance(content, str):
-                size += _bytes_of(content)
-            elif content and depth:
-                more, shows = _measure(content, depth - 1)
-                size, has_image = size + more, has_image or shows
-        if item.tool_calls:
-            size += sum([call.function.size for call in item.tool_calls if call.function is not None])
-        if item.input or item.source:
-            size += len(item.input) + len(item.source)
-    return size, has_image
+            return True
+        for raw in (item.content, item.output):
+            if raw and depth and memoryview(raw)[0] == _LIST and _shows(_parts(raw), depth - 1):
+                return True
+    return False
 
 
-def _bytes_of(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode(errors="replace"))
+def _parts(raw: msgspec.Raw) -> Iterable[_Item]:
+    # The decoder has found valid JSON here; what it is, the backend may judge.
+    try:
+        return _ITEMS.decode(raw)
+    except (msgspec.ValidationError, RecursionError):
+        return ()
+
+
+def escape_bytes(raw: bytes) -> int:
+    """Estimate by how many bytes the escapes in *raw* exceed the characters that they stand for."""
+    backslashes = len(raw) - len(raw.replace(b"\\", b""))
+    if backslashes == 0:
+        return 0
+    if len(raw) <= 2 * SAMPLE_BYTES:
+        return _excess(raw)
+    # What kinds of escapes there are, a part of the text tells.
+    middle = len(raw) // 2
+    sample = raw[:SAMPLE_BYTES] + raw[middle : middle + SAMPLE_BYTES]
+    return backslashes * _excess(sample) // sample.count(b"\\") if b"\\" in sample else backslashes
+
+
+def _excess(raw: bytes) -> int:
+    escapes = raw.count(b"\\") - raw.count(b"\\\\")
+    # A Unicode escape is six bytes for three, or for two up to U+07FF; any other escape is two bytes for one.
+    return max(escapes, 0) + 2 * raw.count(b"\\u") + raw.count(b"\\u0")

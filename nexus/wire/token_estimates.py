@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.wire.documents import read
-from nexus.wire.message_text import MESSAGE_BYTES, measure_messages, without_files
+from nexus.wire.message_text import MESSAGE_BYTES, escape_bytes, measure_messages, without_files
 
 BYTES_PER_TOKEN: Final = 4
 
@@ -38,7 +38,7 @@ def measure(raw: bytes) -> tuple[int, bool]:
             return measured
     size = len(raw) - MESSAGE_BYTES * raw.count(b'"role"')
     if b"\\" in raw:
-        size -= _escape_bytes(raw)
+        size -= escape_bytes(raw)
     if raw.startswith(b'"'):
         return max(size - len('""'), 0), False
     return max(size, 0), b"image" in raw and _IMAGE_PART.search(raw) is not None
@@ -48,13 +48,6 @@ def measure_tools(raw: bytes) -> int:
     """Return the size in bytes of the tools in *raw*, which chat templates write as JSON, without Unicode escapes."""
     # A client that writes such escapes does so everywhere.
     return len(raw) - 3 * raw.count(b"\\u") if b"\\u" in raw[:ESCAPES_SEARCHED] else len(raw)
-
-
-def _escape_bytes(raw: bytes) -> int:
-    """Estimate by how many bytes the escapes in *raw* exceed the characters that they stand for."""
-    escapes = raw.count(b"\\") - raw.count(b"\\\\")
-    # A Unicode escape is six bytes for three, or for two up to U+07FF; any other escape is two bytes for one.
-    return max(escapes, 0) + 2 * raw.count(b"\\u") + raw.count(b"\\u0")
 
 
 class Prompts(NamedTuple):

@@ -14,7 +14,7 @@ from nexus.proxy.write_batch import BatchedWriter, WriteBatch
 if TYPE_CHECKING:
     from nexus.proxy.upstream.pool import Pool
 
-MAX_JOINED_BYTES: Final = 64 * 1024
+MAX_JOINED_BYTES: Final = 256 * 1024
 """A larger body is written separately, as joining it to the head would copy it."""
 STALE_S: Final = 1.0
 """A reused connection that is closed later than this was not stale: the backend may have begun the request."""

@@ -22,7 +22,10 @@ def resident(monkeypatch):
         def trim(self, pad):
             assert pad == 0
             self.trims += 1
-            self.mib //= 2
+            self.mib = self.trim_to()
+
+        def trim_to(self):
+            return self.mib // 2
 
     resident = Resident()
     monkeypatch.setattr(memory, "resident_bytes", lambda: resident.mib * MIB)
@@ -47,8 +50,30 @@ async def test_memory_that_has_hardly_grown_is_not_trimmed(resident):
     assert await trims_after(resident, 110) == 0
 
 
-async def test_memory_is_not_trimmed_while_requests_run(resident):
-    assert await trims_after(resident, 400, is_idle=lambda: False) == 0
+async def test_memory_that_has_grown_a_little_is_not_trimmed_while_requests_run(resident):
+    assert await trims_after(resident, 150, is_idle=lambda: False) == 0
+
+
+async def test_memory_that_has_grown_much_and_stays_is_trimmed_while_requests_run(resident):
+    assert await trims_after(resident, 300, is_idle=lambda: False) == 1
+
+
+async def test_memory_that_requests_need_is_seldom_trimmed_and_then_returned(resident):
+    needed_mib = 400
+    resident.trim_to = lambda: needed_mib
+    task = start(memory.give_back(lambda: False, look_s=0.01), name="memory")
+    await asyncio.sleep(0.05)
+    resident.mib = needed_mib
+    await asyncio.sleep(0.3)
+    trims = resident.trims
+
+    resident.trim_to = lambda: 100
+    await asyncio.sleep(0.2)
+    await stop(task)
+
+    assert 2 <= trims < 12
+    assert resident.trims == trims + 1
+    assert resident.mib == 100
 
 
 @pytest.mark.parametrize(
