@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, Final, NotRequired, TypedDict, cast
 
 import msgspec
 
@@ -14,7 +14,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import Result
 from nexus.domain.routes import Page, PageRequest
-from nexus.observability.metrics.counters import BackendCounters, ModelCounters, RequestCounts
+from nexus.observability.metrics.counters import BackendCounters, ModelCounters, RequestCounts, total
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.histogram import Histogram
 from nexus.proxy.exchange.context import DataPlane
@@ -136,14 +136,16 @@ def stats(  # noqa: PLR0913 - all that the page shows
 
     :param reports: the reports of stages by stage name; each becomes a key of the body.
     """
+    # Added up once: in a large fleet there are thousands of models on backends.
+    by_model = {name: counters.tally for name, counters in metrics.models.items()}
     body: Stats = {
         "uptime_seconds": int(uptime_s),
-        "requests": request_facts(metrics.all),
+        "requests": request_facts(total(by_model.values())),
         "backends": [
             _backend(backend, metrics.backends.get(backend.name) or BackendCounters(), reports)
             for backend in sorted(snapshot.backends, key=lambda backend: backend.id)
         ],
-        "models": _models(snapshot, metrics.models),
+        "models": _models(snapshot, metrics.models, by_model),
         "queue": queue,
         "workers": workers,
     }
@@ -165,7 +167,10 @@ def request_facts(tally: RequestCounts) -> RequestFacts:
 
 
 def _results(tally: RequestCounts) -> Mapping[Result, int]:
-    return {result: tally.results.get(result, 0) for result in Result}
+    return {**_NO_RESULTS, **tally.results}
+
+
+_NO_RESULTS: Final = dict.fromkeys(Result, 0)
 
 
 def _backend(backend: Backend, figures: BackendCounters, reports: Mapping[str, Report]) -> BackendFacts:
@@ -195,17 +200,19 @@ def _backend(backend: Backend, figures: BackendCounters, reports: Mapping[str, R
     return cast("BackendFacts", {**facts, **added})
 
 
-def _models(snapshot: FleetSnapshot, models: Mapping[str, ModelCounters]) -> list[ModelFacts]:
+def _models(
+    snapshot: FleetSnapshot, models: Mapping[str, ModelCounters], tallies: Mapping[str, RequestCounts]
+) -> list[ModelFacts]:
     """Return a row for each model that the fleet has or clients asked for, most requested first."""
-    unused = ModelCounters("")
-    rows = [_model(name, models.get(name, unused)) for name in snapshot.models]
+    unused, nothing = ModelCounters(""), RequestCounts()
+    rows = [_model(name, models.get(name, unused), tallies.get(name, nothing)) for name in snapshot.models]
     known = frozenset(snapshot.models)
-    rows += [_model(name, figures) for name, figures in models.items() if name not in known and figures.tally.requests]
+    asked = [(name, tally) for name, tally in tallies.items() if name not in known and tally.requests]
+    rows += [_model(name, models[name], tally) for name, tally in asked]
     return sorted(sorted(rows, key=itemgetter("name")), key=itemgetter("requests"), reverse=True)
 
 
-def _model(name: str, figures: ModelCounters) -> ModelFacts:
-    tally = figures.tally
+def _model(name: str, figures: ModelCounters, tally: RequestCounts) -> ModelFacts:
     return {
         "name": name,
         "requests": tally.requests,

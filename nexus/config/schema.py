@@ -309,6 +309,9 @@ class MetricsConfig(Section, frozen=True):
     sanitize_labels: bool = False
     """Whether every special character in names of backends and models is replaced by ``_``, as the dashboards of older
     versions expect. Different names can then become one, and their values are added up."""
+    pair_histograms: bool = False
+    """Whether the histograms of times are by model *and* backend, rather than by model and, apart from that, by
+    backend. With a hundred backends of twenty models each, that makes a page of 8 MB instead of 1.4 MB."""
 
 
 class OtelConfig(Section, frozen=True):

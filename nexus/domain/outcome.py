@@ -68,6 +68,10 @@ _RESULT_OF_CODE: Final[Mapping[str | None, Result]] = {
 }
 """Of an answer that began well; with any other code it was cut off."""
 
+_FINISHED_ENDING: Final = Ending.FINISHED
+_FINISHED: Final = Result.FINISHED
+"""Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
+
 FIRST_SERVER_ERROR: Final = 500
 
 
@@ -160,8 +164,8 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def result(self) -> Result:
         """The result, derived from ending, status and code."""
-        if self.ending is Ending.FINISHED:
-            return Result.FINISHED if self.status < FIRST_ERROR else Result.FAILED
+        if self.ending is _FINISHED_ENDING:
+            return _FINISHED if self.status < FIRST_ERROR else Result.FAILED
         if (result := _RESULT_OF_ENDING.get(self.ending)) is not None:
             return result
         if self.status < FIRST_ERROR:

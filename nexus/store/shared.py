@@ -48,6 +48,8 @@ class SlotLease(msgspec.Struct, frozen=True):
     """The slots that other replicas would like to have besides theirs."""
     clients_elsewhere: int = 0
     """The clients that wait for these."""
+    free: int = 0
+    """The slots that no replica has now: a replica may wish for its part of them in advance."""
 
 
 class Renewal(msgspec.Struct, frozen=True):
@@ -80,7 +82,8 @@ class SharedStore(Store):
 
         For each key: drop the claims of other replicas that have expired; let ``others`` be the sum of the slots of the
         rest; grant ``max(in_use, min(wanted, limit - others))`` slots, and store that with the claim. Other replicas
-        see ``unmet + max(0, wanted - slots)`` in ``unmet_elsewhere``. A key without a claim gives its slots back.
+        see ``unmet + max(0, wanted - slots)`` in ``unmet_elsewhere``. What is left, ``max(0, limit - others - slots)``,
+        is ``free``. A key without a claim gives its slots back.
 
         One round trip, however many claims: it is called every ``RENEW_EVERY_S`` seconds, and up to 50 times a second
         while requests wait.

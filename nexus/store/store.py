@@ -97,6 +97,8 @@ class Store(ABC):
 
     survives_restart: ClassVar[bool] = True
     """Whether entries are still there when the store is opened again, also in another process."""
+    is_shared: ClassVar[bool] = False
+    """Whether it has entries that other processes write, although it may not survive a restart."""
 
     @abstractmethod
     async def open(self) -> None:

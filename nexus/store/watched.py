@@ -19,6 +19,7 @@ class WatchedStore(Store):
     def __init__(self, store: Store) -> None:
         self._store = store
         self.survives_restart = store.survives_restart  # type: ignore[misc]
+        self.is_shared = store.is_shared  # type: ignore[misc]
         self.failure: str | None = None
         """The reason of the last call's failure; None when it succeeded."""
         self.failures_total = 0

@@ -76,12 +76,14 @@ class SharedMemoryStore(MemoryStore, SharedStore):
 
 
 def _lease(claim: SlotClaim, others: list[tuple[SlotClaim, int]]) -> SlotLease:
-    free = claim.limit - sum(slots for _, slots in others)
+    left = claim.limit - sum(slots for _, slots in others)
+    slots = max(claim.in_use, min(claim.wanted, left))
     return SlotLease(
-        slots=max(claim.in_use, min(claim.wanted, free)),
+        slots=slots,
         in_use_elsewhere=sum(each.in_use for each, _ in others),
         prompt_tokens_elsewhere=sum(each.prompt_tokens for each, _ in others),
         answer_tokens_elsewhere=sum(each.answer_tokens for each, _ in others),
-        unmet_elsewhere=sum(each.unmet + max(0, each.wanted - slots) for each, slots in others),
+        unmet_elsewhere=sum(each.unmet + max(0, each.wanted - granted) for each, granted in others),
         clients_elsewhere=sum(each.clients for each, _ in others),
+        free=max(0, left - slots),
     )

@@ -40,7 +40,7 @@ class SharedStoreContract(ABC):
             first = await one.renew("one", {"gpu": SlotClaim(limit=5, in_use=1, wanted=3)}, ttl_s=TTL_S)
             second = await two.renew("two", {"gpu": SlotClaim(limit=5, in_use=0, wanted=4)}, ttl_s=TTL_S)
 
-        assert (first.replicas, first.leases) == (1, {"gpu": SlotLease(3)})
+        assert (first.replicas, first.leases) == (1, {"gpu": SlotLease(3, free=2)})
         assert (second.replicas, second.leases) == (2, {"gpu": SlotLease(2, in_use_elsewhere=1)})
 
     async def test_what_is_in_use_is_kept_whatever_others_hold(self, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import pairwise
 from time import perf_counter
+
+import msgspec
 
 from nexus.admin.history import MAX_ENTRIES, History
 from nexus.admin.metrics.fleet import FleetMetrics
@@ -17,6 +19,7 @@ from nexus.domain.routes import Page, PageRequest
 from nexus.fleet.loads.counts import ReadCounts
 from nexus.fleet.probing.counts import ProbeCounts
 from nexus.observability.metrics.exchanges import ExchangeMetrics
+from nexus.observability.metrics.families import Family
 from nexus.testing.builders import CHAT, make_backend, make_fleet
 
 EXCHANGES = 20_000
@@ -25,17 +28,46 @@ BACKENDS = 100
 MODELS = 20
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
+Respond = Callable[[PageRequest], Page | Awaitable[Page]]
+PAGE = PageRequest(method="GET", path="/")
+
+
+class PageCost(msgspec.Struct, frozen=True):
+    """What one page takes, in the best of several rounds."""
+
+    all_s: float
+    held_s: float
+    """For how long nothing else could run."""
+    size_bytes: int
+
 
 def main() -> None:
-    models = [f"model-{number}" for number in range(MODELS)]
-    fleet = make_fleet(*(make_backend(f"gpu-{number}", models=models) for number in range(BACKENDS)))
-    outcomes = [outcome_of(backend.name, model) for backend in fleet.backends for model in models]
+    fleet, outcomes = fleet_and_outcomes()
     metrics, history = ExchangeMetrics(lambda: fleet), History()
     print(f"{BACKENDS} backends with {MODELS} models each")  # noqa: T201 - the output
     for name, observe in (("metrics", metrics.observe), ("history", history.observe)):
         best_s = min(seconds(observe, outcomes) for _ in range(ROUNDS))
         print(f"{name} of an exchange {best_s / EXCHANGES * 1e6:10.2f} us")  # noqa: T201 - the output
     asyncio.run(measure_pages(fleet, metrics, history))
+
+
+def fleet_and_outcomes() -> tuple[FleetSnapshot, list[ExchangeOutcome]]:
+    models = [f"model-{number}" for number in range(MODELS)]
+    fleet = make_fleet(*(make_backend(f"gpu-{number}", models=models) for number in range(BACKENDS)))
+    return fleet, [outcome_of(backend.name, model) for backend in fleet.backends for model in models]
+
+
+def page_costs() -> tuple[PageCost, PageCost]:
+    """Return what /v1/stats and /metrics cost after an exchange with each model of each backend."""
+    fleet, outcomes = fleet_and_outcomes()
+    metrics = ExchangeMetrics(lambda: fleet)
+    for outcome in outcomes:
+        metrics.observe(outcome)
+
+    async def measure_both() -> tuple[PageCost, PageCost]:
+        return await cost(stats_page(fleet, metrics)), await cost(MetricsPage(sources_of(fleet, metrics)))
+
+    return asyncio.run(measure_both())
 
 
 def seconds(observe: Callable[[ExchangeOutcome], None], outcomes: Sequence[ExchangeOutcome]) -> float:
@@ -47,13 +79,12 @@ def seconds(observe: Callable[[ExchangeOutcome], None], outcomes: Sequence[Excha
 
 
 async def measure_pages(fleet: FleetSnapshot, metrics: ExchangeMetrics, history: History) -> None:
-    sources = metrics.families, FleetMetrics(lambda: fleet, ProbeCounts(), ReadCounts()).families
+    sources = sources_of(fleet, metrics)
     plain, sanitized = (MetricsPage(sources, sanitizes_labels=it) for it in (False, True))
-    queue = QueueFacts(enabled=True, depth=0, max_size=100, enqueued=0, drained=0, timed_out=0)
     await measure("/metrics", plain)
     await measure("/metrics, OpenMetrics", plain, PageRequest(method="GET", path="/metrics", accept=OPENMETRICS))
     await measure("/metrics, sanitised", sanitized)
-    await measure("/v1/stats", lambda _: stats(fleet, metrics, queue, {}, uptime_s=1.0))
+    await measure("/v1/stats", stats_page(fleet, metrics))
     for limit in (100, MAX_ENTRIES):
         asked = PageRequest(method="GET", path="/v1/history", query=f"limit={limit}")
         await measure(f"/v1/history, {limit} entries", history, asked)
@@ -67,14 +98,24 @@ async def measure_pages(fleet: FleetSnapshot, metrics: ExchangeMetrics, history:
     await measure("the same, all of them new", after_a_thousand, asked)
 
 
-Respond = Callable[[PageRequest], Page | Awaitable[Page]]
-PAGE = PageRequest(method="GET", path="/")
+def stats_page(fleet: FleetSnapshot, metrics: ExchangeMetrics) -> Respond:
+    queue = QueueFacts(enabled=True, depth=0, max_size=100, enqueued=0, drained=0, timed_out=0)
+    return lambda _: stats(fleet, metrics, queue, {}, uptime_s=1.0)
 
 
-async def measure(
-    name: str, respond: Callable[[PageRequest], Page | Awaitable[Page]], asked: PageRequest = PAGE
-) -> None:
-    """Print how long a page takes, and for how long of that nobody else can run."""
+def sources_of(fleet: FleetSnapshot, metrics: ExchangeMetrics) -> Sequence[Callable[[], Iterator[Family]]]:
+    return metrics.families, FleetMetrics(lambda: fleet, ProbeCounts(), ReadCounts()).families
+
+
+async def measure(name: str, respond: Respond, asked: PageRequest = PAGE) -> None:
+    """Print how long a page takes, and for how long of that nothing else can run."""
+    page = await cost(respond, asked)
+    print(  # noqa: T201 - the output
+        f"{name:26} {page.all_s * 1e3:8.2f} ms, {page.held_s * 1e3:.2f} ms at once, {page.size_bytes} bytes"
+    )
+
+
+async def cost(respond: Respond, asked: PageRequest = PAGE) -> PageCost:
     times = []
     for _ in range(ROUNDS):
         turns = [perf_counter()]
@@ -85,8 +126,8 @@ async def measure(
         await asyncio.sleep(0)
         looking.cancel()
         times.append((turns[-1] - turns[1], max(after - before for before, after in pairwise(turns[1:]))))
-    all_s, held_s = min(times)
-    print(f"{name:26} {all_s * 1e3:8.2f} ms, {held_s * 1e3:.2f} ms at once, {len(page.body)} bytes")  # noqa: T201
+    all_s, held_s = map(min, zip(*times, strict=True))
+    return PageCost(all_s, held_s, len(page.body))
 
 
 async def look_on(turns: list[float]) -> None:

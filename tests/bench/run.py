@@ -36,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if words and words[0] in PARTS:
         code: int = import_module(PARTS[words[0]]).main(words[1:])
         return code
-    options = _options(words)
+    options = options_of(words)
     if options.install:
         neighbours.install(options.neighbours, say)
     if sys.platform != "linux":
@@ -85,7 +85,8 @@ def _conditions(options: argparse.Namespace, cores: Cores, extent: Extent, load_
     ]
 
 
-def _options(words: Sequence[str] | None) -> argparse.Namespace:
+def options_of(words: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options, with defaults that depend on each other filled in."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.epilog = f"Parts, each with options of its own: {', '.join(PARTS)}"
     parser.add_argument("--quick", action="store_true", help="less of everything: about a minute, rough figures")

@@ -1,21 +1,22 @@
 """Measures routing with the stages of every installed plugin: ``python tests/bench/stages.py``.
 
-Ten and a hundred backends of twenty models each, some of them failing, local and cloud; traffic policies with the keys
-of each plugin; requests for all models in turn. One decision is everything from a request that was understood to a
-backend whose slot is held, and its settlement. What counts is the processor's time, in the best of several rounds: what
-disturbs the machine is not ours.
+Two to a hundred backends of twenty models each, some of them failing, local and cloud; traffic policies with the keys
+of each plugin; requests for all models in turn, of which no two are alike. The fleet changes as often as probes change
+it: each publishes a new snapshot. One decision is everything from a request that was understood to a backend whose slot
+is held, and its settlement. What counts is the processor's time, in the best of several rounds: what disturbs the
+machine is not ours.
 """
 
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 from pathlib import Path
 from random import Random
-from statistics import quantiles
+from statistics import fmean, quantiles
 from tempfile import TemporaryDirectory
 from time import thread_time
 from typing import Any, Final
@@ -28,15 +29,17 @@ from comparing import machine, page
 from nexus.config.schema import PluginLoadingConfig, RoutingConfig
 from nexus.domain.backend import Backend, BackendLoad
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
+from nexus.fleet.membership.registry import Registry
 from nexus.plugin_manager import Contributions, PluginManager
 from nexus.routing.assembly import build_router
 from nexus.routing.decision import Reserved
 from nexus.routing.policies import CORE_KEYS
 from nexus.routing.router import Router
 from nexus.store.sqlite import SqliteStore
-from nexus.testing.builders import CHAT, make_backend, make_fleet, make_intent
+from nexus.testing.builders import CHAT, make_backend, make_intent
 
 SECTION: Final = "stages.py"
 ROUNDS: Final = 15
@@ -44,10 +47,13 @@ DECISIONS: Final = 1_000
 BEGAN_UNIX_S: Final = datetime.now(UTC).timestamp()
 """A real instant: some stages keep books by the month."""
 MODELS: Final = tuple(f"model-{number}" for number in range(20))
-MOST_US: Final = {10: 100.0, 100: 1000.0}
-"""By the number of backends, what 95 of 100 decisions may take."""
-MOST_JUDGING_US: Final = 1000.0
-MOST_RECORDING_US: Final = 10.0
+DECISIONS_PER_PROBE: Final = 300
+"""Each backend is probed twice a minute and gets, say, ten requests a second: so many of the fleet for each probe."""
+CONVERSATIONS: Final = 1_000
+MAX_US: Final = {2: None, 10: 100.0, 20: None, 100: 1000.0}
+"""By the number of backends, what 95 of 100 decisions may take; None: nothing is promised."""
+MAX_JUDGING_US: Final = 1000.0
+MAX_RECORDING_US: Final = 10.0
 
 TABLES: Final[dict[str, dict[str, Any]]] = {"budget": {"monthly_limit_usd": 1_000_000}, "privacy": {}, "quality": {}}
 POLICIES: Final[tuple[dict[str, Any], ...]] = (
@@ -62,18 +68,17 @@ class Step(msgspec.Struct, frozen=True):
     """What was measured of one thing."""
 
     name: str
-    typical_us: float
-    """The median; of a stage, the mean."""
+    mean_us: float
     p95_us: float | None = None
-    most_us: float | None = None
+    max_us: float | None = None
     """What is promised of the latter."""
 
     @property
     def verdict(self) -> str:
         """Whether the promise was kept, in words."""
-        if self.most_us is None or self.p95_us is None:
+        if self.max_us is None or self.p95_us is None:
             return ""
-        return f"at most {self.most_us:.0f}: {'kept' if self.p95_us <= self.most_us else 'broken'}"
+        return f"at most {self.max_us:.0f}: {'kept' if self.p95_us <= self.max_us else 'broken'}"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -88,39 +93,58 @@ def main(words: Sequence[str] | None = None) -> int:
     say("\n".join(conditions))
     for step in steps:
         p95 = "" if step.p95_us is None else f"p95 {step.p95_us:6.1f} us   {step.verdict}"
-        say(f"{step.name:36} {step.typical_us:6.1f} us   {p95}".rstrip())
+        say(f"{step.name:36} {step.mean_us:6.1f} us   {p95}".rstrip())
     if options.write_docs:
-        rows = ([step.name, f"{step.typical_us:.1f}", *_late_cells(step)] for step in steps)
-        heads = ["Step", "median (of a stage: mean), µs", "p95, µs", "Promise"]
+        rows = ([step.name, f"{step.mean_us:.1f}", *_late_cells(step)] for step in steps)
+        heads = ["Step", "mean, µs", "p95, µs", "Promise"]
         page.replace(SECTION, "".join(f"- {line}\n" for line in conditions) + "\n" + page.table(heads, rows))
     return 1 if options.check and any(step.verdict.endswith("broken") for step in steps) else 0
 
 
 def say(text: str) -> None:
-    """Tell whoever runs this."""
+    """Print what is found."""
     print(text, flush=True)  # noqa: T201 - output
 
 
+def decision_us(backends: int, rounds: int, *, has_blocks: bool = False) -> float:
+    """Return what a decision costs with that many backends, in the best of *rounds*.
+
+    :param has_blocks: whether prompts are long enough for the affinity stage to look them up.
+    """
+
+    async def measure() -> float:
+        async with _started() as contributions:
+            fleet = _Fleet(backends)
+            router = _router(contributions)
+            _teach(router, contributions, fleet)
+            return min(fmean(_round(router, fleet, has_blocks=has_blocks)[0]) for _ in range(rounds)) * 1e6
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    return asyncio.run(measure())
+
+
 def _late_cells(step: Step) -> list[str]:
-    return [page.NOTHING, page.NOTHING] if step.p95_us is None else [f"{step.p95_us:.1f}", step.verdict]
+    return [page.NOTHING, page.NOTHING] if step.p95_us is None else [f"{step.p95_us:.1f}", step.verdict or page.NOTHING]
 
 
 async def _measure() -> tuple[list[str], list[Step]]:
     """Return the names of the stages, and what was measured."""
     names, steps = list[str](), list[Step]()
-    for count, most_us in MOST_US.items():
-        fleet = _fleet(count)
+    for backends, max_us in MAX_US.items():
+        fleet = _Fleet(backends)
         async with _started() as contributions:
             router = _router(contributions)
             _teach(router, contributions, fleet)
             rounds = [_round(router, fleet) for _ in range(ROUNDS)]
-            steps.append(_step(f"a decision, {count} backends", _best([times for times, _ in rounds]), most_us))
+            steps.append(_step(f"a decision, {backends} backends", _best([times for times, _ in rounds]), max_us))
             names = [stage.place.name for stage in router.pipeline.stages]
             means_us = [min(times) for times in zip(*(means for _, means in rounds), strict=True)]
             steps += [Step(f"of it, stage {name}", mean) for name, mean in zip(names, means_us, strict=True)]
-            if count == max(MOST_US) and "quality" in names:
-                steps.append(_judging(router, fleet))
-                steps.append(_recording(contributions, fleet))
+            if backends == max(MAX_US) and "quality" in names:
+                times = _best([_round(router, fleet, has_blocks=True)[0] for _ in range(ROUNDS)])
+                steps.append(_step(f"a decision with a long prompt, {backends} backends", times))
+                steps.append(_judging(router, fleet.snapshot))
+                steps.append(_recording(contributions, fleet.snapshot))
     return names, steps
 
 
@@ -150,9 +174,25 @@ def _router(contributions: Contributions) -> Router:
     return build_router(RoutingConfig(policies=policies), contributions, chance=Random(1))
 
 
-def _fleet(count: int) -> FleetSnapshot:
-    chance = Random(count)
-    return make_fleet(*(_backend(number, chance) for number in range(count)))
+class _Fleet:
+    """Backends whose probes find nothing new, and publish that."""
+
+    def __init__(self, backends: int) -> None:
+        chance = Random(backends)
+        self._registry = Registry()
+        with self._registry.batch():
+            for number in range(backends):
+                self._registry.add(_backend(number, chance))
+        self._probed = zip(cycle(backend.id for backend in self.snapshot.backends), count(1), strict=False)
+
+    @property
+    def snapshot(self) -> FleetSnapshot:
+        return self._registry.snapshot
+
+    def probe(self) -> None:
+        """Publish that the next backend was probed."""
+        backend_id, second = next(self._probed)
+        self._registry.update(backend_id, last_check_at=BEGAN_UNIX_S + second)
 
 
 def _backend(number: int, chance: Random) -> Backend:
@@ -161,19 +201,19 @@ def _backend(number: int, chance: Random) -> Backend:
         f"gpu-{number}",
         kind="openai" if is_cloud else "vllm",
         zone="cloud" if is_cloud else "local",
-        models=MODELS,
-        tier=1 + number % 5,
+        models=[ModelFacts(name=model, context_length=32_768, tools=True) for model in MODELS],
+        tier=5 - number % 5,
         priority=chance.randrange(100),
         load=BackendLoad(latency_ms=chance.randrange(1000)),
     )
 
 
-def _teach(router: Router, contributions: Contributions, fleet: FleetSnapshot) -> None:
+def _teach(router: Router, contributions: Contributions, fleet: _Fleet) -> None:
     """Let every stage see the fleet, and every observer what each model on each backend came to."""
-    for model in MODELS:
-        _decide(router, fleet, model)
+    for asked in islice(_requests(), len(MODELS)):
+        _decide(router, fleet.snapshot, asked)
     observers = contributions.exchange_observers()
-    for number, backend in enumerate(fleet.backends):
+    for number, backend in enumerate(fleet.snapshot.backends):
         for model in MODELS:
             outcome = _outcome(backend, model, has_failed=number % 10 == 7)
             for _ in range(12):
@@ -195,22 +235,45 @@ def _outcome(backend: Backend, model: str, *, has_failed: bool = False) -> Any:
     return msgspec.structs.replace(outcome_of(backend.name, model), attempts=(attempt,))
 
 
-def _round(router: Router, fleet: FleetSnapshot) -> tuple[list[float], list[float]]:
+def _round(router: Router, fleet: _Fleet, *, has_blocks: bool = False) -> tuple[list[float], list[float]]:
     """Return the seconds that each decision of a round took, and the microseconds of each stage on average."""
     durations = [stage.counters.durations for stage in router.pipeline.stages]
     before = [each.sum for each in durations]
     seconds = list[float]()
-    for model in islice(cycle(MODELS), DECISIONS):
+    for number, asked in enumerate(islice(_requests(has_blocks=has_blocks), DECISIONS)):
+        if number % DECISIONS_PER_PROBE == 0:
+            fleet.probe()
         began = thread_time()
-        _decide(router, fleet, model)
+        _decide(router, fleet.snapshot, asked)
         seconds.append(thread_time() - began)
     return seconds, [
         (each.sum - sum_before) / DECISIONS * 1e6 for each, sum_before in zip(durations, before, strict=True)
     ]
 
 
-def _decide(router: Router, fleet: FleetSnapshot, model: str) -> None:
-    asked = Requirements(model=model, prompt_tokens=800, max_tokens=200, is_stream=True)
+def _requests(*, has_blocks: bool = False) -> Iterator[Requirements]:
+    """Yield requests for all models in turn, of different sizes and with different needs.
+
+    :param has_blocks: whether each goes on with one of many conversations.
+    """
+    chance = Random()
+    for model in cycle(MODELS):
+        yield Requirements(
+            model=model,
+            prompt_tokens=chance.randrange(20, 8_000),
+            max_tokens=chance.choice((None, chance.randrange(16, 2_000))),
+            is_stream=chance.random() < 0.8,
+            needs_tools=chance.random() < 0.3,
+            prompt_blocks=_blocks(chance) if has_blocks else (),
+        )
+
+
+def _blocks(chance: Random) -> tuple[int, ...]:
+    conversation, length = chance.randrange(CONVERSATIONS), chance.randrange(1, 32)
+    return tuple([hash((conversation, number)) for number in range(length)])
+
+
+def _decide(router: Router, fleet: FleetSnapshot, asked: Requirements) -> None:
     routing = router.begin(request_id="r", endpoint=CHAT, requirements=asked, headers={}, received_unix_s=BEGAN_UNIX_S)
     reserved = routing.next(fleet)
     assert isinstance(reserved, Reserved), reserved
@@ -238,7 +301,7 @@ def _judging(router: Router, fleet: FleetSnapshot) -> Step:
                 quality.reconcile(intent)
             times.append(thread_time() - began)
         rounds.append(times)
-    return _step(f"quality of {len(MODELS)} models on {len(fleet.backends)} backends", _best(rounds), MOST_JUDGING_US)
+    return _step(f"quality of {len(MODELS)} models on {len(fleet.backends)} backends", _best(rounds), MAX_JUDGING_US)
 
 
 def _recording(contributions: Contributions, fleet: FleetSnapshot) -> Step:
@@ -253,25 +316,23 @@ def _recording(contributions: Contributions, fleet: FleetSnapshot) -> Step:
             observe(outcome)
             times.append(thread_time() - began)
         rounds.append(times)
-    return _step("an outcome recorded for quality", _best(rounds), MOST_RECORDING_US)
+    return _step("an outcome recorded for quality", _best(rounds), MAX_RECORDING_US)
 
 
 def _observer_of(contributions: Contributions, plugin: str) -> Callable[[Any], None]:
     return next(observe for observe in contributions.exchange_observers() if observe.plugin.name == plugin)
 
 
-def _step(name: str, seconds: list[float], most_us: float | None = None) -> Step:
-    p50_s, p95_s = _percentiles(seconds)
-    return Step(name, p50_s * 1e6, p95_s * 1e6, most_us)
+def _step(name: str, seconds: list[float], max_us: float | None = None) -> Step:
+    return Step(name, fmean(seconds) * 1e6, _p95(seconds) * 1e6, max_us)
 
 
 def _best(rounds: list[list[float]]) -> list[float]:
-    return min(rounds, key=lambda times: _percentiles(times)[1])
+    return min(rounds, key=_p95)
 
 
-def _percentiles(values: list[float]) -> tuple[float, float]:
-    hundredths = quantiles(values, n=100)
-    return hundredths[49], hundredths[94]
+def _p95(values: list[float]) -> float:
+    return quantiles(values, n=20)[18]
 
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:

@@ -18,6 +18,8 @@ LEFT_OUT = {
     "nexus_affinity_requests": "the requests of each backend are shown",
     "nexus_backend_report_age_seconds": "the reported requests end with the reports",
     "nexus_backend_reported_kv_usage_ratio": "the engines' own dashboards show their caches",
+    "nexus_backend_request_duration_seconds": "the time to first token of each backend is shown",
+    "nexus_backend_time_between_tokens_seconds": "the tokens per second of each backend are shown",
     "nexus_backend_restarts": "the log says when, and how it was noticed",
     "nexus_early_heads": "a matter of single clients, whose heads show it",
     "nexus_load_reads": "the backends page says what is wrong, and what would help",

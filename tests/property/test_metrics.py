@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections import Counter
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of
@@ -64,7 +65,7 @@ def attempts(draw, backends, models):
 
 @st.composite
 def traffic(draw):
-    """A fleet and what it has carried."""
+    """A fleet and what it has carried, with histograms of either kind."""
     models = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     backends = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     fleet = make_fleet(*(make_backend(name, models=models) for name in backends))
@@ -72,6 +73,7 @@ def traffic(draw):
     asked = st.sampled_from(models) | NAMES
     outcomes = [make_outcome(*draw(tried), model=draw(asked)) for _ in range(draw(st.integers(0, 8)))]
     metrics = ExchangeMetrics(lambda: fleet)
+    metrics.count_pairs(times=draw(st.booleans()))
     for outcome in outcomes:
         metrics.observe(outcome)
     return fleet, metrics, outcomes
@@ -100,6 +102,9 @@ def test_every_request_and_every_attempt_is_counted_once(carried, sanitizes_labe
 
     assert total("nexus_requests_total") == len(outcomes)
     assert total("nexus_request_duration_seconds_count") == len(outcomes)
+    assert total("nexus_backend_request_duration_seconds_count") == sum(bool(o.attempts) for o in outcomes)
+    durations_s = sum(outcome.duration_s for outcome in outcomes)
+    assert total("nexus_request_duration_seconds_sum") == pytest.approx(durations_s)
     assert total("nexus_endpoint_requests_total") == len(outcomes)
     assert total("nexus_requests_total", status="404") == sum(o.status == 404 for o in outcomes)
     assert total("nexus_attempts_total") == sum(len(o.attempts) for o in outcomes)

@@ -97,6 +97,7 @@ class Telemetry:
     def observers(self, blueprint: Blueprint) -> tuple[Observer, ...]:
         """Return the observers of each exchange under *blueprint*, those of plugins last."""
         self.metrics.configured_models = configured_models(blueprint)
+        self.metrics.count_pairs(times=blueprint.config.metrics.pair_histograms)
         own = (self.metrics, self.history, self.timeline, self.rejections)
         return (*(observer.observe for observer in own), *blueprint.observers)
 

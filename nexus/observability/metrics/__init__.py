@@ -3,6 +3,7 @@
 =====================  ==================================================================
 ``exchanges``          counts every exchange
 ``counters``           the counters of backends and models
+``times``              how long requests took, as histograms
 ``histogram``          buckets, sums and exemplars
 ``process``            metrics of the process and of Python
 ``plugin_series``      limits the series of plugins, and keeps their counts over reloads

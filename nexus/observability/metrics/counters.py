@@ -4,17 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
-from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome, Result
+from nexus.domain.outcome import FIRST_SERVER_ERROR, ExchangeOutcome, Result
 from nexus.domain.request import TokenUsage
-from nexus.observability.metrics.histogram import (
-    DURATION_BUCKETS_S,
-    FIRST_CONTENT_BUCKETS_S,
-    TOKEN_BUCKETS,
-    TOKEN_GAP_BUCKETS_S,
-    TOKEN_RATE_BUCKETS,
-    Histogram,
-    TracedHistogram,
-)
+from nexus.domain.statuses import FIRST_ERROR
+from nexus.observability.metrics.histogram import TOKEN_BUCKETS, TOKEN_RATE_BUCKETS, Histogram
+from nexus.observability.metrics.times import Times
 
 OTHER_MODEL: Final = "other"
 """Stands for all names that no backend has: clients may invent names, and each would become a permanent series."""
@@ -23,26 +17,11 @@ OTHER_MODEL: Final = "other"
 class RequestCounts:
     """How requests ended, and how long they took."""
 
-    __slots__ = (
-        "client_errors",
-        "duration_s",
-        "first_content_s",
-        "first_contents",
-        "results",
-        "server_errors",
-        "successes",
-        "unfinished",
-    )
+    __slots__ = ("duration_s", "first_content_s", "first_contents", "statuses")
 
     def __init__(self) -> None:
-        self.results: dict[Result, int] = {}
-        """Requests by result; the counts below depend on the status instead."""
-        self.successes = 0
-        """2xx, and the whole answer was sent."""
-        self.client_errors = 0
-        self.server_errors = 0
-        self.unfinished = 0
-        """Answers that began with a success and broke off: the client left, or the backend failed."""
+        self.statuses: dict[tuple[int, Result], int] = defaultdict(int)
+        """Requests by status and result."""
         self.duration_s = 0.0
         self.first_contents = 0
         """Streams with any content."""
@@ -51,66 +30,74 @@ class RequestCounts:
 
     @property
     def requests(self) -> int:
-        return self.successes + self.client_errors + self.server_errors + self.unfinished
+        return sum(self.statuses.values())
 
-    def count(self, outcome: ExchangeOutcome, result: Result) -> None:
-        status = outcome.status
-        self.results[result] = self.results.get(result, 0) + 1
-        self.duration_s += outcome.duration_s
-        if status >= 500:
-            self.server_errors += 1
-        elif status >= 400:
-            self.client_errors += 1
-        elif result is Result.FINISHED:
-            self.successes += 1
-        else:
-            self.unfinished += 1
-        if outcome.is_stream and outcome.first_byte_s is not None:
-            self.first_contents += 1
-            self.first_content_s += outcome.first_byte_s
+    @property
+    def results(self) -> dict[Result, int]:
+        """Requests by result; the counts below depend on the status instead."""
+        results: dict[Result, int] = {}
+        for (_, result), count in self.statuses.items():
+            results[result] = results.get(result, 0) + count
+        return results
 
-    def add(self, other: "RequestCounts") -> None:
-        for result, count in other.results.items():
-            self.results[result] = self.results.get(result, 0) + count
-        for name in _ADDED:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+    @property
+    def successes(self) -> int:
+        """2xx, and the whole answer was sent."""
+        return sum(n for (status, it), n in self.statuses.items() if status < FIRST_ERROR and it is _FINISHED)
+
+    @property
+    def unfinished(self) -> int:
+        """Answers that began with a success and broke off: the client left, or the backend failed."""
+        return sum(n for (status, it), n in self.statuses.items() if status < FIRST_ERROR and it is not _FINISHED)
+
+    @property
+    def client_errors(self) -> int:
+        return sum(n for (status, _), n in self.statuses.items() if FIRST_ERROR <= status < FIRST_SERVER_ERROR)
+
+    @property
+    def server_errors(self) -> int:
+        return sum(n for (status, _), n in self.statuses.items() if status >= FIRST_SERVER_ERROR)
 
 
-_ADDED: Final = tuple(name for name in RequestCounts.__slots__ if name != "results")
+_FINISHED: Final = Result.FINISHED
 
 
 def total(counts: Iterable[RequestCounts]) -> RequestCounts:
     added = RequestCounts()
+    statuses = added.statuses
+    duration_s, first_contents, first_content_s = 0.0, 0, 0.0
     for each in counts:
-        added.add(each)
+        for key, count in each.statuses.items():
+            statuses[key] += count
+        duration_s += each.duration_s
+        first_contents += each.first_contents
+        first_content_s += each.first_content_s
+    added.duration_s, added.first_contents, added.first_content_s = duration_s, first_contents, first_content_s
     return added
 
 
-class ModelOnBackend:
+class ModelOnBackend(RequestCounts):
     """One model on one backend."""
 
     __slots__ = (
         "bytes_in",
         "bytes_out",
         "completion_tokens",
-        "durations",
         "estimated_completion_tokens",
         "estimated_prompt_tokens",
-        "first_contents",
         "has_estimate",
         "has_usage",
+        "labels",
         "prompt_tokens",
-        "statuses",
-        "tally",
-        "token_gaps",
+        "times",
     )
 
-    def __init__(self) -> None:
-        self.tally = RequestCounts()
-        self.statuses: dict[tuple[int, Result], int] = defaultdict(int)
-        self.durations = TracedHistogram(DURATION_BUCKETS_S)
-        self.first_contents: TracedHistogram | None = None
-        self.token_gaps: Histogram | None = None
+    def __init__(self, labels: tuple[str, str]) -> None:
+        """:param labels: the names of the model and of the backend."""
+        super().__init__()
+        self.labels = labels
+        self.times: Times | None = None
+        """None unless they are counted for each pair."""
         self.has_usage = False
         self.prompt_tokens = 0
         self.completion_tokens = 0
@@ -121,18 +108,13 @@ class ModelOnBackend:
         self.bytes_out = 0
 
     def observe(self, outcome: ExchangeOutcome) -> None:
-        result = outcome.result
-        self.tally.count(outcome, result)
-        self.statuses[outcome.status, result] += 1
-        duration_s = outcome.duration_s
-        request_id, now_unix_s = outcome.request_id, outcome.received_at + duration_s
-        self.durations.trace((request_id, duration_s, now_unix_s))
+        self.statuses[outcome.status, outcome.result] += 1
+        self.duration_s += outcome.duration_s
         self.bytes_in += outcome.bytes_in
         self.bytes_out += outcome.bytes_out
         if outcome.is_stream and outcome.first_byte_s is not None:
-            if self.first_contents is None:
-                self.first_contents = TracedHistogram(FIRST_CONTENT_BUCKETS_S)
-            self.first_contents.trace((request_id, outcome.first_byte_s, now_unix_s))
+            self.first_contents += 1
+            self.first_content_s += outcome.first_byte_s
         usage = outcome.usage
         if usage is not None and usage.is_estimated:
             self.has_estimate = True
@@ -143,28 +125,14 @@ class ModelOnBackend:
             self.prompt_tokens += usage.prompt_tokens
             self.completion_tokens += usage.completion_tokens
 
-    def observe_pace(self, attempt: AttemptOutcome, backend: "BackendCounters") -> None:
-        """Record the pace of a stream, in tokens as counted by the backend, or else in content blocks."""
-        first_s, last_s, usage = attempt.first_byte_s, attempt.last_content_s, attempt.usage
-        count = attempt.content_blocks if usage is None else usage.completion_tokens
-        if first_s is None or last_s is None or last_s <= first_s or count < 2:
-            return
-        gap_s = (last_s - first_s) / (count - 1)
-        if self.token_gaps is None:
-            self.token_gaps = Histogram(TOKEN_GAP_BUCKETS_S)
-        self.token_gaps.observe(gap_s)
-        if usage is not None:
-            if backend.token_rates is None:
-                backend.token_rates = Histogram(TOKEN_RATE_BUCKETS)
-            backend.token_rates.observe(1 / gap_s)
-
 
 class BackendCounters:
     """One backend, and each model on it."""
 
-    __slots__ = ("attempts", "cells", "failures", "token_rates")
+    __slots__ = ("attempts", "cells", "failures", "times", "token_rates")
 
     def __init__(self) -> None:
+        self.times = Times()
         self.cells: dict[str, ModelOnBackend] = {}
         """By the model's name."""
         self.attempts = 0
@@ -173,16 +141,25 @@ class BackendCounters:
 
     @property
     def tally(self) -> RequestCounts:
-        return total(cell.tally for cell in self.cells.values())
+        return total(self.cells.values())
+
+    def observe_rate(self, tokens_per_s: float) -> None:
+        """Record the tokens per second of one stream."""
+        if self.token_rates is None:
+            self.token_rates = Histogram(TOKEN_RATE_BUCKETS)
+        self.token_rates.observe(tokens_per_s)
 
 
 class ModelCounters:
     """One model on all backends."""
 
-    __slots__ = ("_cells", "_gone", "completions", "embedded_tokens", "embeddings", "estimated", "name", "prompts")
+    __slots__ = (
+        *("_cells", "_gone", "completions", "embedded_tokens", "embeddings", "estimated", "name", "prompts", "times"),
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.times = Times()
         self._cells: list[ModelOnBackend] = []
         """One per backend."""
         self._gone = RequestCounts()
@@ -196,18 +173,18 @@ class ModelCounters:
 
     @property
     def tally(self) -> RequestCounts:
-        return total((self._gone, *(cell.tally for cell in self._cells)))
+        return total((self._gone, *self._cells))
 
-    def new_cell(self) -> ModelOnBackend:
+    def new_cell(self, backend: str) -> ModelOnBackend:
         """Add and return the cell of another backend."""
-        cell = ModelOnBackend()
+        cell = ModelOnBackend((self.name, backend))
         self._cells.append(cell)
         return cell
 
     def forget(self, cell: ModelOnBackend) -> None:
         """Drop *cell*, but keep its counts."""
         self._cells.remove(cell)
-        self._gone.add(cell.tally)
+        self._gone = total((self._gone, cell))
 
     def observe_tokens(self, usage: TokenUsage) -> None:
         if usage.is_estimated:

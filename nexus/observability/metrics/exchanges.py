@@ -14,8 +14,9 @@ from nexus.observability.metrics.counters import (
     RequestCounts,
     total,
 )
-from nexus.observability.metrics.families import Family, counter, histogram
+from nexus.observability.metrics.families import Family, Row, counter, histogram
 from nexus.observability.metrics.histogram import Histogram
+from nexus.observability.metrics.times import Times, gap_s_of, observe_gap, observe_times
 
 NO_BACKEND: Final = "none"
 MAX_MODELS: Final = 2_000
@@ -33,6 +34,7 @@ class ExchangeMetrics:
         """:param embedding_endpoints: the names of the endpoints for embeddings."""
         self.configured_models: Collection[str] = frozenset()
         """Names with their own series besides those of the fleet: aliases and fallbacks."""
+        self._has_pair_times = False
         self._snapshot = snapshot
         self._embeddings = embedding_endpoints
         self.backends: dict[str, BackendCounters] = {}
@@ -45,6 +47,13 @@ class ExchangeMetrics:
         self._retries: dict[tuple[str, ...], float] = defaultdict(int)
         self._failovers: dict[tuple[str, ...], float] = defaultdict(int)
         self._refusals: dict[tuple[str, ...], float] = defaultdict(int)
+
+    def count_pairs(self, *, times: bool) -> None:
+        """Count how long requests took for each model on each backend too, from now on, if *times*."""
+        self._has_pair_times = times
+        for backend in self.backends.values():
+            for cell in backend.cells.values():
+                cell.times = (cell.times or Times()) if times else None
 
     @property
     def all(self) -> RequestCounts:
@@ -65,8 +74,10 @@ class ExchangeMetrics:
             backend = self.backends.get(NO_BACKEND) or self._add_backend(NO_BACKEND)
         cell = backend.cells.get(model.name)
         if cell is None:
-            cell = backend.cells[model.name] = model.new_cell()
+            cell = self._add_cell(model, backend, NO_BACKEND if last is None else last.backend)
         cell.observe(outcome)
+        observed = (model.times, backend.times) if cell.times is None else (model.times, backend.times, cell.times)
+        observe_times(observed, outcome)
         self._by_endpoint[outcome.endpoint, outcome.is_stream] += 1
         if outcome.usage is not None:
             model.observe_tokens(outcome.usage)
@@ -74,8 +85,10 @@ class ExchangeMetrics:
             model.observe_embeddings(outcome)
         if last is not None:
             backend.attempts += 1
-            if last.is_stream and last.last_content_s is not None:
-                cell.observe_pace(last, backend)
+            if last.is_stream and last.last_content_s is not None and (gap_s := gap_s_of(last)) is not None:
+                observe_gap(observed, gap_s)
+                if last.usage is not None:
+                    backend.observe_rate(1 / gap_s)
         # An error of the backend that is passed on finishes the exchange, but is a failed attempt.
         is_success = outcome.ending is Ending.FINISHED and (last is None or last.fault is None)
         if not is_success or len(outcome.attempts) > 1 or outcome.fallback_model is not None:
@@ -108,6 +121,12 @@ class ExchangeMetrics:
                     self.models[model].forget(cell)
         added = self.backends[backend] = BackendCounters()
         return added
+
+    def _add_cell(self, model: ModelCounters, backend: BackendCounters, name: str) -> ModelOnBackend:
+        cell = backend.cells[model.name] = model.new_cell(name)
+        if self._has_pair_times:
+            cell.times = Times()
+        return cell
 
     def _requested_model(self, model: str | None) -> ModelCounters:
         """Return the counters of a name that a client sent, if the fleet or the configuration has it."""
@@ -164,55 +183,33 @@ class ExchangeMetrics:
         )
 
     def _cell_families(self) -> Iterator[Family]:
-        cells = [
-            ((model, backend), cell)
-            for backend, counters in self.backends.items()
-            for model, cell in counters.cells.items()
-        ]
+        # A list, because requests continue while the page is written; each row is read when it is.
+        cells = [cell for backend in self.backends.values() for cell in backend.cells.values()]
         labels = "model", "backend"
         yield counter(
             "nexus_requests",
             "Requests by model, backend, status and result; backend 'none' when no backend was tried.",
-            {
-                (*key, str(status), result.value): count
-                for key, cell in cells
-                for (status, result), count in cell.statuses.items()
-            },
+            (row for cell in cells for row in _requests(cell)),
             *(*labels, "status", "result"),
         )
-        yield histogram(
-            "nexus_request_duration_seconds",
-            "From a request's first byte to the last of its answer.",
-            {key: cell.durations for key, cell in cells},
-            *labels,
-        )
-        yield histogram(
-            "nexus_time_to_first_token_seconds",
-            "From a request's first byte to the first content of its stream.",
-            _present((key, cell.first_contents) for key, cell in cells),
-            *labels,
-        )
-        yield histogram(
-            "nexus_time_between_tokens_seconds",
-            "The mean time between two tokens of a stream, or two content blocks where the backend counts no tokens.",
-            _present((key, cell.token_gaps) for key, cell in cells),
-            *labels,
-        )
+        if self._has_pair_times:
+            yield from _times([(c.labels, c.times) for c in cells if c.times is not None], *labels)
         yield counter(
             "nexus_tokens",
             "Tokens, prompt and completion apart, as the backends reported them, or estimated where they did not.",
-            {(*key, *kind): count for key, cell in cells for kind, count in _tokens(cell)},
+            (row for cell in cells for row in _tokens(cell)),
             *(*labels, "type", "counted"),
         )
         yield counter(
-            "nexus_request_bytes", "Bytes of the bodies of requests.", {k: cell.bytes_in for k, cell in cells}, *labels
+            "nexus_request_bytes", "Bytes of the bodies of requests.", ((c.labels, c.bytes_in) for c in cells), *labels
         )
         yield counter(
-            "nexus_response_bytes", "Bytes of the bodies of answers.", {k: cell.bytes_out for k, cell in cells}, *labels
+            "nexus_response_bytes", "Bytes of the bodies of answers.", ((c.labels, c.bytes_out) for c in cells), *labels
         )
 
     def _backend_families(self) -> Iterator[Family]:
         backends = [((name,), counters) for name, counters in self.backends.items() if name != NO_BACKEND]
+        yield from _times_of_backends([(key, counters.times) for key, counters in backends])
         yield counter(
             "nexus_attempts",
             "Attempts at a backend, including retries.",
@@ -234,6 +231,8 @@ class ExchangeMetrics:
 
     def _model_families(self) -> Iterator[Family]:
         models = list(self.models.items())
+        if not self._has_pair_times:
+            yield from _times([((name,), counters.times) for name, counters in models], "model")
         yield histogram(
             "nexus_request_tokens",
             "Tokens of one request, prompt and completion apart.",
@@ -265,14 +264,49 @@ def _present(
     return {key: counted for key, counted in rows if counted is not None}
 
 
-def _tokens(cell: ModelOnBackend) -> Iterator[tuple[tuple[str, str], int]]:
+def _requests(cell: ModelOnBackend) -> Iterator[Row]:
+    for (status, result), count in tuple(cell.statuses.items()):
+        yield (*cell.labels, str(status), result.value), count
+
+
+def _tokens(cell: ModelOnBackend) -> Iterator[Row]:
     """Yield the tokens of *cell* by type and by how they were counted."""
     if cell.has_usage:
-        yield ("prompt", "reported"), cell.prompt_tokens
-        yield ("completion", "reported"), cell.completion_tokens
+        yield (*cell.labels, "prompt", "reported"), cell.prompt_tokens
+        yield (*cell.labels, "completion", "reported"), cell.completion_tokens
     if cell.has_estimate:
-        yield ("prompt", "estimated"), cell.estimated_prompt_tokens
-        yield ("completion", "estimated"), cell.estimated_completion_tokens
+        yield (*cell.labels, "prompt", "estimated"), cell.estimated_prompt_tokens
+        yield (*cell.labels, "completion", "estimated"), cell.estimated_completion_tokens
+
+
+_DURATION: Final = "From a request's first byte to the last of its answer."
+_FIRST_CONTENT: Final = "From a request's first byte to the first content of its stream."
+_PACE: Final = "The mean time between two tokens of a stream, or two content blocks where the backend counts no tokens."
+
+Counted = list[tuple[tuple[str, ...], Times]]
+"""The times of each model, each backend, or each model on each backend."""
+
+
+def _times(counted: Counted, *labels: str) -> Iterator[Family]:
+    durations, first_contents, gaps = _histograms(counted)
+    yield histogram("nexus_request_duration_seconds", _DURATION, durations, *labels)
+    yield histogram("nexus_time_to_first_token_seconds", _FIRST_CONTENT, first_contents, *labels)
+    yield histogram("nexus_time_between_tokens_seconds", _PACE, gaps, *labels)
+
+
+def _times_of_backends(counted: Counted) -> Iterator[Family]:
+    durations, first_contents, gaps = _histograms(counted)
+    yield histogram("nexus_backend_request_duration_seconds", _DURATION, durations, "backend")
+    yield histogram("nexus_backend_time_to_first_token_seconds", _FIRST_CONTENT, first_contents, "backend")
+    yield histogram("nexus_backend_time_between_tokens_seconds", _PACE, gaps, "backend")
+
+
+def _histograms(counted: Counted) -> tuple[dict[tuple[str, ...], Histogram], ...]:
+    return (
+        _present((key, times.durations) for key, times in counted),
+        _present((key, times.first_contents) for key, times in counted),
+        _present((key, times.token_gaps) for key, times in counted),
+    )
 
 
 def _reason(attempt: AttemptOutcome) -> str:

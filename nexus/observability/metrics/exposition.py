@@ -6,13 +6,13 @@ hundred backends of twenty models each, that would block the event loop, so this
 
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Final
 
-from nexus.observability.metrics.families import Family
+from nexus.observability.metrics.families import Family, Row
 from nexus.observability.metrics.histogram import Exemplar, Histogram, TracedHistogram
 
-ROWS_AT_ONCE: Final = 50
+ROWS_AT_ONCE: Final = 20
 MAX_EXEMPLAR_CHARACTERS: Final = 128
 """OpenMetrics's limit for the names and values of an exemplar together."""
 
@@ -23,9 +23,15 @@ def pieces(families: Iterable[Family], *, is_openmetrics: bool) -> Iterator[byte
         writer = _Writer(family, is_openmetrics=is_openmetrics)
         # Names and descriptions come from servers and plugins, and may hold surrogates, which UTF-8 cannot encode.
         yield writer.head().encode(errors="replace")
-        for start in range(0, len(family.rows), ROWS_AT_ONCE):
-            lines = [writer.lines(*row) for row in family.rows[start : start + ROWS_AT_ONCE]]
-            yield "".join(lines).encode(errors="replace")
+        for rows in chunks(family.rows):
+            yield "".join([writer.lines(*row) for row in rows]).encode(errors="replace")
+
+
+def chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield *rows* in lists that take a fraction of a millisecond each."""
+    left = iter(rows)
+    while chunk := list(islice(left, ROWS_AT_ONCE)):
+        yield chunk
 
 
 class _Writer:

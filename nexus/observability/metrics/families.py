@@ -1,6 +1,6 @@
 """A metric with all its series, ready to be written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -19,8 +19,9 @@ class Family(msgspec.Struct, frozen=True):
     documentation: str
     """One sentence."""
     labels: tuple[str, ...] = ()
-    rows: "Sequence[Row]" = ()
-    """A copy, because requests continue while the page is written."""
+    rows: "Iterable[Row]" = ()
+    """To be iterated over once, in turns with other tasks: requests continue meanwhile, so these are copies, or made of
+    copies one after the other."""
 
 
 Row = tuple[tuple[str, ...], float | Histogram]
@@ -29,12 +30,16 @@ Row = tuple[tuple[str, ...], float | Histogram]
 UNLABELLED: Final[tuple[str, ...]] = ()
 
 
-def counter(name: str, documentation: str, counts: float | Mapping[tuple[str, ...], float], *labels: str) -> Family:
+Values = float | Mapping[tuple[str, ...], float] | Iterator[Row]
+"""Of all series of a metric."""
+
+
+def counter(name: str, documentation: str, counts: Values, *labels: str) -> Family:
     """Return a counter; with *labels*, one series for each combination of their values."""
     return Family(name, "counter", documentation, labels, _rows(counts))
 
 
-def gauge(name: str, documentation: str, values: float | Mapping[tuple[str, ...], float], *labels: str) -> Family:
+def gauge(name: str, documentation: str, values: Values, *labels: str) -> Family:
     """Return a gauge; with *labels*, one series for each combination of their values."""
     return Family(name, "gauge", documentation, labels, _rows(values))
 
@@ -47,5 +52,7 @@ def histogram(
     return Family(name, "histogram", documentation, labels, rows)
 
 
-def _rows(values: float | Mapping[tuple[str, ...], float]) -> list[Row]:
-    return list(values.items()) if isinstance(values, Mapping) else [(UNLABELLED, values)]
+def _rows(values: Values) -> Iterable[Row]:
+    if isinstance(values, Mapping):
+        return list(values.items())
+    return [(UNLABELLED, values)] if isinstance(values, int | float) else values

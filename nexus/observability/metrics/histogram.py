@@ -52,8 +52,10 @@ class TracedHistogram(Histogram):
 
     def trace(self, exemplar: Exemplar) -> None:
         """Record the value of *exemplar*."""
-        value = exemplar[1]
-        bucket = bisect_left(self.bounds, value)
+        self.enter(bisect_left(self.bounds, exemplar[1]), exemplar)
+
+    def enter(self, bucket: int, exemplar: Exemplar) -> None:
+        """Record the value of *exemplar*, which belongs in *bucket*."""
         self.counts[bucket] += 1
-        self.sum += value
+        self.sum += exemplar[1]
         self.exemplars[bucket] = exemplar

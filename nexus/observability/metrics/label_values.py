@@ -1,8 +1,11 @@
 """Replaces special characters in the names that labels hold, which older dashboards expect."""
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from nexus.observability.metrics.families import Family, Row
 
@@ -19,15 +22,23 @@ def sanitized(value: str) -> str:
     return f"_{plain}" if not plain or plain[0].isdigit() else plain
 
 
-def with_sanitized_labels(family: Family) -> Family:
-    """Return *family* with its names sanitised and series that become one added up: Prometheus refuses duplicates."""
-    is_name = [label in NAME_LABELS for label in family.labels]
-    if not any(is_name):
-        return family
-    merged: dict[tuple[str, ...], Row] = {}
-    for values, counted in family.rows:
-        names = tuple(sanitized(value) if it else value for value, it in zip(values, is_name, strict=True))
-        before = merged.get(names)
-        # The rows of a family are all numbers or all histograms.
-        merged[names] = (names, counted if before is None else before[1] + counted)  # type: ignore[operator]
-    return Family(family.name, family.kind, family.documentation, family.labels, list(merged.values()))
+class SanitizedLabels:
+    """Sanitises the names in one family, and adds up series that become one: Prometheus refuses duplicates."""
+
+    def __init__(self, family: Family) -> None:
+        self._family = family
+        self._is_name = [label in NAME_LABELS for label in family.labels]
+        self._merged: dict[tuple[str, ...], Row] = {}
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Add some rows of the family."""
+        merged = self._merged
+        for values, counted in rows:
+            names = tuple(sanitized(value) if it else value for value, it in zip(values, self._is_name, strict=True))
+            before = merged.get(names)
+            # The rows of a family are all numbers or all histograms.
+            merged[names] = (names, counted if before is None else before[1] + counted)  # type: ignore[operator]
+
+    def family(self) -> Family:
+        """Return the family with the rows that were added."""
+        return msgspec.structs.replace(self._family, rows=self._merged.values())

@@ -38,8 +38,9 @@ class ResourceOwners:
     """Learns the ids in answers and finds their backends; they are written to the store, for restarts and replicas."""
 
     def __init__(self, store: Store | None = None) -> None:
-        # A store that does not survive a restart knows no more than this process.
-        self._store = store if store is not None and store.survives_restart else None
+        # A store that neither survives a restart nor is shared knows no more than this process.
+        knows_more = store is not None and (store.survives_restart or store.is_shared)
+        self._store = store if knows_more else None
         self._homes: OrderedDict[str, Home] = OrderedDict()
         self._unwritten: list[Change] = []
         self._has_changes = asyncio.Event()

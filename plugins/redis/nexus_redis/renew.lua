@@ -3,8 +3,8 @@
 -- which exists if it is void.
 -- ARGV: the replica, for how many ms, then for each claim its key and its seven numbers:
 --   limit, in_use, wanted, unmet, clients, prompt_tokens, answer_tokens.
--- Returns nothing if it is void; else the number of replicas, then for each claim six numbers:
---   slots, and of the others in_use, prompt_tokens, answer_tokens, unmet, clients.
+-- Returns nothing if it is void; else the number of replicas, then for each claim seven numbers:
+--   slots; of the others in_use, prompt_tokens, answer_tokens, unmet, clients; and the slots that no replica has.
 
 local replicas, claims, replica = KEYS[1], KEYS[2], ARGV[1]
 if redis.call('EXISTS', KEYS[3]) == 1 then return {} end
@@ -42,6 +42,7 @@ for at = 3, #ARGV, 8 do
     unmet + math.max(0, wanted - slots), clients}
   answer[#answer + 1] = slots
   for index = 2, 6 do answer[#answer + 1] = other[index] end
+  answer[#answer + 1] = math.max(0, limit - other[1] - slots)
 end
 
 redis.call('ZADD', replicas, now + ARGV[2], replica)

@@ -32,13 +32,14 @@ def compare(
             running.enter_context(started_upstream(programs.upstream, cores, folder / f"upstream-{number}.log"))
             for number in (1, 2)
         )
-        targets = _started(proxies, first, cores, running, say)
+        needed = [] if all(lane.is_alone for lane in lanes) else proxies
+        targets = _started(needed, first, cores, running, say)
         bench = Bench(
             generator=Generator(programs.load, cores),
             cores=cores,
             extent=extent,
             upstreams=(first, second),
-            proxies=[proxy for proxy in proxies if proxy.name in targets],
+            proxies=[proxy for proxy in proxies if proxy.name in targets or not needed],
             targets=list(targets.values()),
         )
         rounds = _measure(lanes, bench, say)
@@ -62,7 +63,7 @@ def _started(
 
 
 def _measure(lanes: Sequence[Lane], bench: Bench, say: Callable[[str], None]) -> dict[str, list[Round]]:
-    names = (*(target.name for target in bench.targets), DIRECT)
+    names = (*(proxy.name for proxy in bench.proxies), DIRECT)
     rounds: dict[str, list[Round]] = {name: [] for name in names}
     for number in range(bench.extent.rounds):
         now: dict[str, dict[Figure, float]] = {name: {} for name in names}

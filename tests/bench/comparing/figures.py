@@ -44,6 +44,7 @@ class Figure(Enum):
     DECISION_2 = "a decision, 2 backends x 20 models, µs", ".1f"
     DECISION_20 = "a decision, 20 backends x 20 models, µs", ".1f"
     DECISION_100 = "a decision, 100 backends x 20 models, µs", ".1f"
+    DECISION_LONG = "the same with a long prompt for affinity, µs", ".1f"
     STATS_PAGE = "/v1/stats at 100 backends x 20 models, ms", ".2f"
     METRICS_STEP = "longest step of /metrics, ms", ".2f"
     METRICS_SIZE = "size of /metrics, MB", ".2f"

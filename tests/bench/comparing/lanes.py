@@ -4,8 +4,10 @@ from contextlib import ExitStack
 from typing import Final
 
 from comparing import measuring, memory, turns
+from comparing.deciding import decisions
 from comparing.figures import Figure
 from comparing.lane import Bench, Lane, Rounds, each_target
+from comparing.pages import pages
 from comparing.proxies import NEXUS, Proxy, nexus, nexus_without_access_lines, nexus_without_plugins
 from comparing.starting import Started, started
 
@@ -132,6 +134,21 @@ LANES: Final = {
             "them, none configured.",
             measure=_plugins,
             figures=(Figure.ADDED_BY_PLUGINS,),
+            is_alone=True,
+        ),
+        Lane(
+            name="stages",
+            text="A decision in this process, with the stages of all plugins, policies, failing backends and models in "
+            "turn; more below.",
+            measure=decisions,
+            figures=(Figure.DECISION_2, Figure.DECISION_20, Figure.DECISION_100, Figure.DECISION_LONG),
+            is_alone=True,
+        ),
+        Lane(
+            name="pages",
+            text="Pages of 100 backends with 20 models each, in this process.",
+            measure=pages,
+            figures=(Figure.STATS_PAGE, Figure.METRICS_STEP, Figure.METRICS_SIZE),
             is_alone=True,
         ),
     )

@@ -182,11 +182,12 @@ static void put_head(Buffer *head, size_t body_bytes) {
 
 typedef struct Connection {
     int fd;
-    Buffer in; /* The answer, with a closing NUL; of a JSON document only the head. */
-    size_t head_bytes, body_bytes, scanned;
-    bool is_stream;
+    Buffer in; /* The answer, with a closing NUL and without chunked coding; of a JSON document only the head. */
+    size_t head_bytes, body_bytes, scanned; /* body_bytes: of a document, those that are still to come. */
+    size_t chunk_bytes, line_bytes; /* Of a chunk, those that are still to come; of the line with its size. */
+    char line[32];
     uint64_t due_ns;
-    bool has_event, is_done;
+    bool is_stream, is_last, is_whole, has_event, is_done;
 } Connection;
 
 static int epoll_fd, live;
@@ -225,8 +226,8 @@ static void send_request(Connection *c, uint64_t due_ns) {
     head.count = body.count = 0;
     kinds[which_kind].put(&body);
     put_head(&head, body.count);
-    c->in.count = c->scanned = c->head_bytes = c->body_bytes = 0;
-    c->has_event = false;
+    c->in.count = c->scanned = c->head_bytes = c->body_bytes = c->chunk_bytes = c->line_bytes = 0;
+    c->is_stream = c->is_last = c->is_whole = c->has_event = false;
     c->due_ns = due_ns > 0 ? due_ns : now_ns();
     send_all(c, &head);
     send_all(c, &body);
@@ -292,6 +293,39 @@ static void note_events(Connection *c, uint64_t now) {
     }
 }
 
+static void put_answer(Connection *c, const char *bytes, size_t count) {
+    put(&c->in, bytes, count);
+    reserve(&c->in, 1);
+    c->in.bytes[c->in.count] = 0;
+}
+
+/* Take the chunked coding off: an event, and the time in it, may be split among chunks in any way. */
+static void decode(Connection *c, const char *bytes, size_t count) {
+    for (size_t at = 0; at < count && !c->is_whole;) {
+        if (c->chunk_bytes > 0) {
+            size_t some = count - at < c->chunk_bytes ? count - at : c->chunk_bytes;
+            put_answer(c, bytes + at, some);
+            c->chunk_bytes -= some;
+            at += some;
+        } else if (bytes[at++] != '\n') {
+            if (bytes[at - 1] != '\r' && c->line_bytes < sizeof c->line - 1) c->line[c->line_bytes++] = bytes[at - 1];
+        } else if (c->line_bytes > 0) {
+            c->line[c->line_bytes] = 0;
+            c->chunk_bytes = strtoul(c->line, NULL, 16);
+            c->is_last = c->chunk_bytes == 0;
+            c->line_bytes = 0;
+        } else {
+            /* The line after a chunk is empty, and so is the one after the last. */
+            c->is_whole = c->is_last;
+        }
+    }
+}
+
+static void take(Connection *c, const char *bytes, size_t count) {
+    if (c->is_stream) decode(c, bytes, count);
+    else put_answer(c, bytes, count);
+}
+
 static bool read_head(Connection *c) {
     char *end = strstr(c->in.bytes, "\r\n\r\n");
     if (end == NULL) return false;
@@ -302,29 +336,35 @@ static bool read_head(Connection *c) {
     c->in.bytes[c->head_bytes] = first;
     c->is_stream = length == NULL;
     c->body_bytes = length != NULL ? strtoul(length + 17, NULL, 10) : 0;
+    if (c->is_stream) {
+        static Buffer rest;
+        rest.count = 0;
+        put(&rest, c->in.bytes + c->head_bytes, c->in.count - c->head_bytes);
+        c->in.count = c->head_bytes;
+        decode(c, rest.bytes, rest.count);
+    }
     return true;
 }
 
 static void read_answer(Connection *c) {
-    reserve(&c->in, READ_BYTES + 1);
-    ssize_t count = read(c->fd, c->in.bytes + c->in.count, READ_BYTES);
+    static char bytes[READ_BYTES];
+    ssize_t count = read(c->fd, bytes, sizeof bytes);
     uint64_t now = now_ns();
     if (count <= 0) {
         fail(c, now);
         return;
     }
-    c->in.count += (size_t)count;
-    c->in.bytes[c->in.count] = 0;
+    take(c, bytes, (size_t)count);
     if (c->head_bytes == 0 && !read_head(c)) return;
     if (!c->is_stream) {
         size_t of_body = c->in.count - c->head_bytes;
         c->body_bytes -= of_body < c->body_bytes ? of_body : c->body_bytes;
         c->in.count = c->head_bytes;
-        if (c->body_bytes == 0) finish(c, now);
-        return;
+        c->is_whole = c->body_bytes == 0;
+    } else {
+        note_events(c, now);
     }
-    note_events(c, now);
-    if (c->in.count >= c->head_bytes + 5 && memcmp(c->in.bytes + c->in.count - 5, "0\r\n\r\n", 5) == 0) finish(c, now);
+    if (c->is_whole) finish(c, now);
 }
 
 /* The load as a whole. */

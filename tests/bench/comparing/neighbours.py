@@ -60,6 +60,8 @@ model_list:
       model: openai/m1
       api_base: http://127.0.0.1:{upstream}/v1
       api_key: sk-1234
+general_settings:
+  dangerously_permit_weak_or_unset_master_key: true
 """
 
 
@@ -195,7 +197,7 @@ NEIGHBOURS: Final = {
             command=_start_nginx,
             version=_said_version("-v"),
             configured="one worker; answers are not buffered, connections to the upstream are kept, no access log; "
-            "limits raised: 8 192 connections (512); for images, bodies of 64 MB (1 MB) and 2 MB of it in memory",
+            "limits raised: 8 192 connections (512); for images, bodies of 64 MB (1 MB), 2 MB of it in memory",
         ),
         Neighbour(
             name="haproxy",
@@ -227,7 +229,7 @@ NEIGHBOURS: Final = {
             package=Venv("litellm[proxy]"),
             command=_start_litellm,
             version=_version_of_distribution("litellm"),
-            configured="one model of the provider openai; no telemetry, and the list of prices that it brings along",
+            configured="one model of the provider openai; no check of keys, no telemetry, no download of prices",
             environ={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"},
         ),
         Neighbour(

@@ -1,16 +1,23 @@
 """/metrics has the accepted format, and does not block the event loop."""
 
 import asyncio
+import time
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of
 from prometheus_client.parser import text_string_to_metric_families as metrics_of
 
 from nexus.admin.metrics import page as metrics_page
+from nexus.admin.metrics.fleet import FleetMetrics
 from nexus.admin.metrics.page import MetricsPage
+from nexus.domain.request import TokenUsage
 from nexus.domain.routes import PageRequest
+from nexus.fleet.loads.counts import ReadCounts
+from nexus.fleet.probing.counts import ProbeCounts
+from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.families import counter, gauge, histogram
 from nexus.observability.metrics.histogram import TracedHistogram
+from nexus.testing.builders import make_attempt, make_backend, make_fleet, make_outcome
 
 
 def families():
@@ -79,3 +86,54 @@ async def test_other_tasks_run_while_the_page_is_written(monkeypatch):
     looking.cancel()
 
     assert turns >= 3
+
+
+MAX_PAGE_BYTES = 2_000_000
+MAX_TURN_S = 0.001
+
+
+@pytest.fixture(scope="module")
+def busy():
+    """A page that can have histograms of pairs, of 100 backends with 20 models each that have all carried streams."""
+    models = [f"model-{number}" for number in range(20)]
+    fleet = make_fleet(*(make_backend(f"gpu-{number}", models=models) for number in range(100)))
+    metrics = ExchangeMetrics(lambda: fleet)
+    for backend in fleet.backends:
+        for model in models:
+            fields = {"is_stream": True, "first_byte_s": 0.1, "last_content_s": 0.7, "usage": TokenUsage(800, 200)}
+            metrics.observe(make_outcome(make_attempt(backend.name, model=model, duration_s=0.8, **fields)))
+    sources = metrics.families, FleetMetrics(lambda: fleet, ProbeCounts(), ReadCounts()).families
+
+    def make(*, pairs=False, **options):
+        metrics.count_pairs(times=pairs)
+        return MetricsPage(sources, **options)
+
+    return make
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text"])
+async def test_the_page_of_a_large_fleet_is_short(busy, accept):
+    page = await busy()(PageRequest(method="GET", path="/metrics", accept=accept))
+
+    assert len(page.body) <= MAX_PAGE_BYTES
+
+
+@pytest.mark.parametrize("options", [{}, {"sanitizes_labels": True}, {"pairs": True}])
+async def test_no_step_of_a_large_page_holds_the_event_loop_for_long(busy, options):
+    page = busy(**options)
+    # The least of several rounds, step by step: other processes delay some steps, never the same ones each time.
+    rounds = [await turns_of(page) for _ in range(3)]
+
+    assert min(max(turns) for turns in rounds) <= MAX_TURN_S, rounds
+
+
+async def turns_of(page):
+    """Return for how many seconds of CPU each step of the page held the event loop."""
+    turns, began = [], time.thread_time()
+    steps = page(PageRequest(method="GET", path="/metrics")).__await__()
+    is_over = False
+    while not is_over:
+        is_over = next(steps, turns) is turns
+        turns.append(time.thread_time() - began)
+        began = time.thread_time()
+    return turns

@@ -38,9 +38,31 @@ def test_a_request_is_counted_under_the_backend_that_answered(metrics):
         (MODEL, "gpu-1", "200", "finished"): 2,
         (MODEL, "gpu-2", "404", "failed"): 1,
     }
-    assert values(metrics, "nexus_request_duration_seconds") == {(MODEL, "gpu-1"): 2, (MODEL, "gpu-2"): 1}
+    assert values(metrics, "nexus_request_duration_seconds") == {(MODEL,): 3}
+    assert values(metrics, "nexus_backend_request_duration_seconds") == {("gpu-1",): 2, ("gpu-2",): 1}
     assert values(metrics, "nexus_request_bytes") == {(MODEL, "gpu-1"): 1600, (MODEL, "gpu-2"): 800}
     assert values(metrics, "nexus_response_bytes") == {(MODEL, "gpu-1"): 4000, (MODEL, "gpu-2"): 2000}
+
+
+def test_times_are_by_model_and_backend_if_that_is_configured(metrics):
+    metrics.observe(make_outcome(stream()))
+    metrics.count_pairs(times=True)
+    metrics.observe(make_outcome(stream()))
+    metrics.observe(make_outcome(make_attempt("gpu-2")))
+
+    assert values(metrics, "nexus_request_duration_seconds") == {(MODEL, "gpu-1"): 1, (MODEL, "gpu-2"): 1}
+    assert values(metrics, "nexus_time_to_first_token_seconds") == {(MODEL, "gpu-1"): 1}
+    assert values(metrics, "nexus_time_between_tokens_seconds") == {(MODEL, "gpu-1"): 1}
+    assert values(metrics, "nexus_backend_request_duration_seconds") == {("gpu-1",): 2, ("gpu-2",): 1}
+
+
+def test_times_by_model_have_counted_on_when_those_by_pair_are_switched_off(metrics):
+    metrics.count_pairs(times=True)
+    metrics.observe(make_outcome(make_attempt()))
+    metrics.count_pairs(times=False)
+    metrics.observe(make_outcome(make_attempt()))
+
+    assert values(metrics, "nexus_request_duration_seconds") == {(MODEL,): 2}
 
 
 def test_a_request_without_a_backend_is_counted_under_its_model(metrics):
@@ -49,6 +71,8 @@ def test_a_request_without_a_backend_is_counted_under_its_model(metrics):
     assert values(metrics, "nexus_requests") == {(MODEL, "none", "503", "rejected"): 1}
     assert values(metrics, "nexus_errors") == {("no_healthy_backend", MODEL): 1}
     assert values(metrics, "nexus_attempts") == {}
+    assert values(metrics, "nexus_request_duration_seconds") == {(MODEL,): 1}
+    assert values(metrics, "nexus_backend_request_duration_seconds") == {}
 
 
 @pytest.mark.parametrize("model", [None, "", "invented", "\udcff", 'x"y'])
@@ -68,12 +92,12 @@ def test_a_configured_name_has_its_own_series(metrics):
 
 def test_ten_thousand_invented_names_add_no_series(metrics):
     metrics.observe(make_outcome(model="invented"))
-    before = sum(len(family.rows) for family in metrics.families())
+    before = sum(len([*family.rows]) for family in metrics.families())
 
     for number in range(10_000):
         metrics.observe(make_outcome(model=f"invented-{number}"))
 
-    assert sum(len(family.rows) for family in metrics.families()) == before
+    assert sum(len([*family.rows]) for family in metrics.families()) == before
     assert values(metrics, "nexus_requests") == {("other", "none", "503", "rejected"): 10_001}
 
 
@@ -103,7 +127,8 @@ def test_the_first_content_counts_for_streams_only(metrics):
     metrics.observe(make_outcome(stream(first_s=0.2)))
     metrics.observe(make_outcome(stream(first_s=None, last_s=None)))
 
-    assert values(metrics, "nexus_time_to_first_token_seconds") == {(MODEL, "gpu-1"): 1}
+    assert values(metrics, "nexus_time_to_first_token_seconds") == {(MODEL,): 1}
+    assert values(metrics, "nexus_backend_time_to_first_token_seconds") == {("gpu-1",): 1}
 
 
 def test_the_pace_of_a_stream_is_measured_in_reported_tokens(metrics):
@@ -112,6 +137,7 @@ def test_the_pace_of_a_stream_is_measured_in_reported_tokens(metrics):
     (family,) = [f for f in metrics.families() if f.name == "nexus_time_between_tokens_seconds"]
     ((_, gaps),) = family.rows
     assert gaps.sum == pytest.approx(0.1)
+    assert values(metrics, "nexus_backend_time_between_tokens_seconds") == {("gpu-1",): 1}
     assert values(metrics, "nexus_tokens_per_second") == {("gpu-1",): 1}
 
 
