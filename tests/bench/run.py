@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from comparing import machine, micro, neighbours, page, thresholds
 from comparing.building import build
 from comparing.comparison import compare
@@ -26,6 +27,7 @@ from comparing.lanes import LANES
 from comparing.neighbours import NAMES_IN_PROMISES, NEIGHBOURS
 from comparing.proxies import nexus, other
 
+QUICK_LANES: Final = tuple(name for name, lane in LANES.items() if lane.is_quick)
 PARTS: Final = {"affinity": "affinity", "load": "dividing", "queue": "queueing"}
 """What is measured by itself, and in which module: ``run.py queue --help``."""
 
@@ -46,6 +48,7 @@ def main(words: Sequence[str] | None = None) -> int:
     load_average = machine.load_average()
     lanes = [lane for name, lane in LANES.items() if name in options.lane]
     extent = QUICK if options.quick else FULL
+    extent = msgspec.structs.replace(extent, rounds=options.rounds or extent.rounds)
     proxies = [nexus(), *neighbours.chosen(options.neighbours, say), *(other(*named) for named in options.also)]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         programs = build(Path(folder))
@@ -89,13 +92,15 @@ def options_of(words: Sequence[str] | None) -> argparse.Namespace:
     """Return the options, with defaults that depend on each other filled in."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.epilog = f"Parts, each with options of its own: {', '.join(PARTS)}"
-    parser.add_argument("--quick", action="store_true", help="less of everything: about a minute, rough figures")
+    parser.add_argument("--quick", action="store_true", help="about a minute: fewer rounds, shorter loads, some lanes")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each lane is measured")
     parser.add_argument(
         "--lane",
         action="append",
         choices=LANES,
         metavar="NAME",
-        help=f"measure this lane only; may be given several times: {', '.join(LANES)}",
+        help=f"measure this lane only; may be given several times: {', '.join(LANES)}. Default: all; with --quick, "
+        f"{', '.join(QUICK_LANES)}",
     )
     parser.add_argument(
         "--neighbours",
@@ -126,13 +131,13 @@ def options_of(words: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(words)
     if options.write_docs and options.date is None:
         parser.error("--write-docs needs --date")
-    if options.write_docs and options.lane:
+    if options.write_docs and (options.lane or options.quick):
         parser.error("--write-docs needs all lanes")
     options.date = options.date or "Undated"
     if options.neighbours is None:
         options.neighbours = NAMES_IN_PROMISES if options.quick or options.lane else tuple(NEIGHBOURS)
     options.micro = options.micro and not options.lane and not options.quick
-    options.lane = options.lane or tuple(LANES)
+    options.lane = options.lane or (QUICK_LANES if options.quick else tuple(LANES))
     return options
 
 

@@ -32,14 +32,14 @@ def compare(
             running.enter_context(started_upstream(programs.upstream, cores, folder / f"upstream-{number}.log"))
             for number in (1, 2)
         )
-        needed = [] if all(lane.is_alone for lane in lanes) else proxies
-        targets = _started(needed, first, cores, running, say)
+        is_nexus_alone = all(lane.is_of_nexus for lane in lanes)
+        targets = {} if is_nexus_alone else _started(proxies, first, cores, running, say)
         bench = Bench(
             generator=Generator(programs.load, cores),
             cores=cores,
             extent=extent,
             upstreams=(first, second),
-            proxies=[proxy for proxy in proxies if proxy.name in targets or not needed],
+            proxies=[proxy for proxy in proxies if proxy.name in targets or (is_nexus_alone and proxy.name == NEXUS)],
             targets=list(targets.values()),
         )
         rounds = _measure(lanes, bench, say)

@@ -24,8 +24,8 @@ class Extent(msgspec.Struct, frozen=True):
     """After clients that stalled."""
 
 
-FULL: Final = Extent(rounds=5, seconds=2.0, settle_s=0.5, wait_s=60.0)
-QUICK: Final = Extent(rounds=3, seconds=0.5, settle_s=0.1, wait_s=15.0)
+FULL: Final = Extent(rounds=5, seconds=1.5, settle_s=0.3, wait_s=60.0)
+QUICK: Final = Extent(rounds=2, seconds=0.5, settle_s=0.1, wait_s=15.0)
 
 
 class Bench(msgspec.Struct, frozen=True):
@@ -55,8 +55,10 @@ class Lane(msgspec.Struct, frozen=True):
     figures: tuple[Figure, ...]
     is_once: bool = False
     """Whether the first round is the only one."""
-    is_alone: bool = False
-    """Whether it needs no running proxies: it starts its own, or works in this process."""
+    is_of_nexus: bool = False
+    """Whether no neighbour takes part."""
+    is_quick: bool = False
+    """Whether a quick run has it."""
 
 
 def each_target(measure: Callable[[Bench, Target], Round], *, with_upstream: bool) -> Callable[[Bench, int], Rounds]:

@@ -53,6 +53,7 @@ LANES: Final = {
             "and written by itself.",
             measure=each_target(measuring.paced, with_upstream=True),
             figures=(Figure.CPU_PER_PACED_EVENT, Figure.DELAY_P50, Figure.DELAY_P99),
+            is_quick=True,
         ),
         Lane(
             name="short",
@@ -69,6 +70,7 @@ LANES: Final = {
                 Figure.RATE_IN_TIME,
                 Figure.ACCESS_LINES,
             ),
+            is_quick=True,
         ),
         Lane(
             name="burst",
@@ -76,6 +78,7 @@ LANES: Final = {
             "first event with one stream at a time.",
             measure=each_target(measuring.burst, with_upstream=True),
             figures=(Figure.CPU_PER_EVENT, Figure.EVENTS_PER_S, Figure.FIRST_EVENT_P50, Figure.FIRST_EVENT_P99),
+            is_quick=True,
         ),
         Lane(
             name="agent",
@@ -83,6 +86,7 @@ LANES: Final = {
             "about 64 events.",
             measure=each_target(measuring.agent, with_upstream=False),
             figures=(Figure.CPU_PER_AGENT_REQUEST,),
+            is_quick=True,
         ),
         Lane(
             name="images",
@@ -110,14 +114,13 @@ LANES: Final = {
                 Figure.RSS_AFTER_LOAD,
                 Figure.LOST_STREAMS,
             ),
-            is_alone=True,
+            is_once=True,
         ),
         Lane(
             name="stalls",
             text="Resident memory of a new process when 200 clients ask for answers of 10 MB and do not read them.",
             measure=_stalls,
             figures=(Figure.RSS_STALLED, Figure.RSS_AFTER_STALL, Figure.RSS_LATER),
-            is_alone=True,
             is_once=True,
         ),
         Lane(
@@ -126,7 +129,7 @@ LANES: Final = {
             "request at a time; neither has another load.",
             measure=_access_lines,
             figures=(Figure.P99_UNLOGGED, Figure.P50_OVER_UNLOGGED, Figure.P99_OVER_UNLOGGED),
-            is_alone=True,
+            is_of_nexus=True,
         ),
         Lane(
             name="plugins",
@@ -134,7 +137,7 @@ LANES: Final = {
             "them, none configured.",
             measure=_plugins,
             figures=(Figure.ADDED_BY_PLUGINS,),
-            is_alone=True,
+            is_of_nexus=True,
         ),
         Lane(
             name="stages",
@@ -142,14 +145,14 @@ LANES: Final = {
             "turn; more below.",
             measure=decisions,
             figures=(Figure.DECISION_2, Figure.DECISION_20, Figure.DECISION_100, Figure.DECISION_LONG),
-            is_alone=True,
+            is_of_nexus=True,
         ),
         Lane(
             name="pages",
             text="Pages of 100 backends with 20 models each, in this process.",
             measure=pages,
             figures=(Figure.STATS_PAGE, Figure.METRICS_STEP, Figure.METRICS_SIZE),
-            is_alone=True,
+            is_of_nexus=True,
         ),
     )
 }
