@@ -17,8 +17,14 @@ class SharedMemory:
         self.claims: dict[str, tuple[float, Mapping[str, tuple[SlotClaim, int]]]] = {}
         """By replica: when its claims expire, and each claim with the slots that were granted."""
         self.stores: list[SharedMemoryStore] = []
+        self.killed: set[str] = set()
         self.failure: str | None = None
         """While it is set, every call fails with it."""
+
+    def lapse(self, replica: str) -> None:
+        """Let the claims of *replica* expire, and refuse it as if it had been killed."""
+        self.claims.pop(replica, None)
+        self.killed.add(replica)
 
     def store(self) -> "SharedMemoryStore":
         """Return the store of one more replica."""
@@ -46,6 +52,8 @@ class SharedMemoryStore(MemoryStore, SharedStore):
 
     async def renew(self, replica: str, claims: Mapping[str, SlotClaim], *, ttl_s: float) -> Renewal:
         self._opened()
+        if replica in self._shared.killed:
+            raise StoreError("this replica was killed")
         now, every = self._shared.clock(), self._shared.claims
         for name in [name for name, (until, _) in every.items() if until <= now]:
             del every[name]

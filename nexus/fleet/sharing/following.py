@@ -23,11 +23,11 @@ from nexus.fleet.loads.counts import ReadCounts
 from nexus.fleet.plan import FleetPlan
 from nexus.fleet.probing.counts import ProbeCounts
 from nexus.fleet.sharing.counting import RequestCounter
+from nexus.fleet.sharing.division import limited_models
 from nexus.fleet.sharing.followed_backends import FollowedBackends
 from nexus.fleet.sharing.messages import Decision, Done, Draining, NotHaving, SentLoad, SentPages, SentRows
 from nexus.fleet.sharing.outcome_reports import OutcomeReports
 from nexus.fleet.sharing.pages import file_state, note_counts
-from nexus.fleet.sharing.publisher import limits_of
 from nexus.fleet.sharing.refusals import received
 from nexus.fleet.sharing.rows import UnknownKind, decode_row, settings_received
 from nexus.fleet.sharing.slot_broker import SlotOrder
@@ -248,7 +248,7 @@ class FollowingFleet(Fleet):
                 # Another server under the same name.
                 before.load.forget_pace()
             row = self.registry.update(before.id, **fields)
-        self._keeper.divide(row.name, row.load, [model for _, model in limits_of(row) if model])
+        self._keeper.divide(row.name, row.load, limited_models(row))
 
     def _remove(self, backend_id: str) -> None:
         if self.registry.get(backend_id) is None:

@@ -11,6 +11,8 @@ from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.shared_load import NOWHERE_ELSE, Elsewhere
 from nexus.fleet.fleet import Fleet
+from nexus.fleet.membership.identity import backend_id
+from nexus.fleet.sharing.division import divide
 from nexus.fleet.sharing.messages import (
     Change,
     Decision,
@@ -25,8 +27,10 @@ from nexus.fleet.sharing.messages import (
 )
 from nexus.fleet.sharing.pages import pages_of
 from nexus.fleet.sharing.refusals import REFUSALS, to_send
+from nexus.fleet.sharing.replicas import Replicas, is_the_same_everywhere
 from nexus.fleet.sharing.rows import encode_row, settings_to_send
-from nexus.fleet.sharing.slot_broker import Key, SlotBroker, SlotOrder, SlotReport
+from nexus.fleet.sharing.slot_broker import OUTSIDE, Key, SlotBroker, SlotOrder, SlotReport
+from nexus.store.shared import SharedStore
 from nexus.workers.channel import Channel, ChannelError
 
 log = structlog.get_logger("nexus.fleet")
@@ -60,10 +64,21 @@ class _Follower:
 class Publisher:
     """The fleet as seen by the processes that follow it, each of which has a channel."""
 
-    def __init__(self, fleet: Fleet) -> None:
-        """Nothing is sent before :meth:`start`."""
+    def __init__(self, fleet: Fleet, store: SharedStore | None = None) -> None:
+        """Nothing is sent before :meth:`start`.
+
+        :param store: shared with other replicas; None: there are none.
+        """
         self._fleet = fleet
         self.broker = SlotBroker(self._order)
+        self.replicas: Replicas | None = None
+        """This replica among others; None: it is alone."""
+        if store is not None:
+            self.replicas = Replicas(
+                store, self.broker, address=self._address, own=self._own, on_elsewhere=self._see_replicas
+            )
+        self._outside: dict[str, Elsewhere] = {}
+        """By the name of a backend, the requests of other replicas."""
         self._followers: dict[str, _Follower] = {}
         self._published: dict[str, Backend] = {}
         self._facts: dict[str, _Facts] = {}
@@ -75,17 +90,21 @@ class Publisher:
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def start(self) -> None:
-        """Follow the fleet from now on; followers may come before it has started."""
+    async def start(self) -> None:
+        """Publish the fleet, which has started, from now on."""
         self._fleet.on_change(self._changed)
-        self._changed(self._fleet.snapshot)
+        self._flush()
+        if self.replicas is not None:
+            await self.replicas.start()
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Send nothing more."""
         if self._timer is not None:
             self._timer.cancel()
         self._followers.clear()
+        if self.replicas is not None:
+            await self.replicas.stop()
 
     def serve(self, name: str, channel: Channel) -> None:
         """Let the process at the other end of *channel*, which is not open yet, follow the fleet.
@@ -122,7 +141,6 @@ class Publisher:
         follower.send("fleet.rows", SentRows(tuple(map(self._to_send, self._published.values()))))
         follower.send("fleet.loads", [self._load_for(follower, row) for row in self._published.values()])
         self.broker.join(name)
-        self._send_orders()
         self._publish_pages((follower,))
 
     def _leave(self, name: str) -> None:
@@ -131,7 +149,6 @@ class Publisher:
             return
         self._orders.pop(name, None)
         self.broker.leave(name)
-        self._send_orders()
         self._moved |= follower.counts.keys()
         self._add_up(follower.counts)
 
@@ -150,40 +167,33 @@ class Publisher:
         removed = self._published.keys() - now.keys()
         if not changed and not removed:
             return
-        gone = [self._published.pop(backend_id) for backend_id in removed]
+        gone = [self._published.pop(id_) for id_ in removed]
         self._published.update({row.id: row for row in changed})
         update = SentRows(tuple(map(self._to_send, changed)), tuple(removed))
         for follower in self._followers.values():
             follower.send("fleet.rows", update)
-        self._divide(changed, gone)
-        self._send_orders()
+        for row in gone:
+            self._facts.pop(row.id, None)
+            self._outside.pop(row.name, None)
+        divide(self.broker, changed, gone, self._is_shared)
 
     def _to_send(self, row: Backend) -> SentBackend:
         member = self._fleet.members.get(row.id)
         return SentBackend(encode_row(row), None if member is None else settings_to_send(member))
 
-    def _divide(self, changed: Iterable[Backend], gone: Iterable[Backend]) -> None:
-        for row in gone:
-            self._facts.pop(row.id, None)
-            for key in [key for key in self.broker.keys if key[0] == row.name]:
-                self.broker.forget(key)
-        for row in changed:
-            limits = limits_of(row)
-            for key in [key for key in self.broker.keys if key[0] == row.name and key not in limits]:
-                self.broker.forget(key)
-            for key, limit in limits.items():
-                self.broker.limit(key, limit)
-
     # slots
 
     def _order(self, process: str, order: SlotOrder) -> None:
-        if process in self._orders:
+        if process == OUTSIDE and self.replicas is not None:
+            self.replicas.order(order)
+        elif process in self._orders:
+            if not any(self._orders.values()):
+                asyncio.get_running_loop().call_soon(self._send_orders)
             self._orders[process].append(order)
 
     def _take_reports(self, name: str, reports: tuple[SlotReport, ...]) -> None:
         for report in reports:
             self.broker.report(name, report)
-        self._send_orders()
 
     def _send_orders(self) -> None:
         for name, orders in self._orders.items():
@@ -207,17 +217,42 @@ class Publisher:
 
     def _add_up(self, backend_ids: Iterable[str]) -> None:
         """Let this process know how many requests all followers have, for its probes and its reads of loads."""
-        for backend_id in backend_ids:
-            if (row := self._published.get(backend_id)) is not None:
-                row.load.see_elsewhere(self._others(None, backend_id))
+        for moved in backend_ids:
+            if (row := self._published.get(moved)) is not None:
+                row.load.see_elsewhere(self._others(None, moved))
 
-    def _others(self, follower: _Follower | None, backend_id: str) -> Elsewhere:
-        """Return the requests of all followers but *follower* at one backend."""
-        total = NOWHERE_ELSE
+    def _others(self, follower: _Follower | None, id_: str) -> Elsewhere:
+        """Return the requests of all followers but *follower*, and of other replicas, at one backend."""
+        row = self._published.get(id_)
+        total = NOWHERE_ELSE if row is None else self._outside.get(row.name, NOWHERE_ELSE)
         for other in self._followers.values():
-            if other is not follower and (counts := other.counts.get(backend_id)) is not None:
+            if other is not follower and (counts := other.counts.get(id_)) is not None:
                 total += counts
         return total
+
+    def _own(self, key: Key) -> Elsewhere:
+        """Return the requests of all followers within one limit."""
+        row = self._row(key[0])
+        counts = [] if row is None else [other.counts.get(row.id, NOWHERE_ELSE) for other in self._followers.values()]
+        total = sum(counts, NOWHERE_ELSE)
+        return Elsewhere(total.models.get(key[1], 0)) if key[1] else total
+
+    def _row(self, name: str) -> Backend | None:
+        return self._published.get(backend_id(name))
+
+    def _address(self, name: str) -> str | None:
+        row = self._row(name)
+        return None if row is None else row.url
+
+    def _is_shared(self, url: str) -> bool:
+        return self.replicas is not None and is_the_same_everywhere(url)
+
+    def _see_replicas(self, name: str, elsewhere: Elsewhere) -> None:
+        row = self._row(name)
+        if row is not None and self._outside.get(name, NOWHERE_ELSE) != elsewhere:
+            self._outside[name] = elsewhere
+            self._moved.add(row.id)
+            self._add_up((row.id,))
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
@@ -309,12 +344,3 @@ class Publisher:
         self._flush()
         self._publish_pages(self._followers.values())
         return Done()
-
-
-def limits_of(row: Backend) -> dict[Key, int]:
-    """Return the limits that processes have to divide: that of the backend, and those of its limited models."""
-    models = ((name, facts.max_in_flight) for name, facts in row.models.items())
-    return {
-        (row.name, ""): row.max_in_flight,
-        **{(row.name, name): limit for name, limit in models if limit is not None},
-    }

@@ -8,6 +8,9 @@ import msgspec
 Key = tuple[str, str]
 """The name of a backend, and the backend's own name for a model with a limit of its own; empty: the whole backend."""
 
+OUTSIDE: Final = ""
+"""Stands for all other replicas, as if they were one more process of this one: it has what they have leased, and what
+none has. It is granted slots when they ask for some, which this replica then leases no more."""
 RANK_COUNT: Final = 3
 """Priorities of requests that wait, highest first."""
 NOTHING_WAITS: Final = (0,) * RANK_COUNT
@@ -83,6 +86,12 @@ class _Division:
         self.turn = 0.0
         """The turn of the share that was granted a slot last: a newcomer begins there, and has missed nothing."""
 
+    def shift(self, delta: int) -> None:
+        """Change the limit; where other replicas share it, new slots are theirs until this one leases them."""
+        self.limit += delta
+        if (outside := self.shares.get(OUTSIDE)) is not None:
+            outside.held = max(0, outside.held + delta)
+
     @property
     def free(self) -> int:
         """Slots that no process has; negative while a limit that was lowered is still exceeded."""
@@ -123,14 +132,32 @@ class SlotBroker:
             if division.shares.pop(process, None) is not None:
                 self._settle(key, division)
 
-    def limit(self, key: Key, limit: int) -> None:
-        """Set the limit of *key*."""
+    def limit(self, key: Key, limit: int, *, is_shared: bool = False) -> None:
+        """Set the limit of *key*.
+
+        :param is_shared: whether other replicas use these slots too; see :data:`OUTSIDE`.
+        """
         division = self._divisions.get(key)
+        if division is not None and is_shared is not (OUTSIDE in division.shares):
+            self._divisions.pop(key)
+            division = None
         if division is None:
-            division = self._divisions[key] = _Division(limit, iter(self._processes))
-        elif division.limit == limit:
+            division = self._divisions[key] = _Division(0, iter(self._processes))
+            if is_shared:
+                division.shares[OUTSIDE] = _Share()
+        if division.limit != limit:
+            division.shift(limit - division.limit)
+            self._settle(key, division)
+
+    def lease(self, key: Key, slots: int) -> None:
+        """Set how many of the shared slots of *key* this replica may use; what is in use beyond that comes back later.
+
+        :param slots: of all its processes together.
+        """
+        division = self._divisions.get(key)
+        if division is None or (outside := division.shares.get(OUTSIDE)) is None:
             return
-        division.limit = limit
+        outside.held = max(0, division.limit - slots)
         self._settle(key, division)
 
     def forget(self, key: Key) -> None:
@@ -142,13 +169,37 @@ class SlotBroker:
         """The limits that are divided."""
         return tuple(self._divisions)
 
+    def limit_of(self, key: Key) -> int:
+        """Return the limit of *key*."""
+        return self._divisions[key].limit
+
+    def is_shared(self, key: Key) -> bool:
+        """Whether other replicas use these slots too."""
+        return OUTSIDE in self._divisions[key].shares
+
+    def is_exceeded(self, key: Key) -> bool:
+        """Whether more slots are in use than there are now."""
+        return self._divisions[key].free < 0
+
+    def own_slots(self, key: Key) -> int:
+        """Return how many slots all processes of this replica may use together."""
+        division = self._divisions[key]
+        outside = division.shares.get(OUTSIDE)
+        return division.limit - (0 if outside is None else outside.held)
+
     def held(self, key: Key) -> dict[str, int]:
-        """Return how many slots each process may use."""
+        """Return how many slots each process may use, :data:`OUTSIDE` included."""
         return {process: share.held for process, share in self._divisions[key].shares.items()}
 
     def unmet(self, key: Key) -> int:
-        """Return how many requests wait for a slot, at all processes."""
-        return sum(share.unmet for share in self._divisions[key].shares.values())
+        """Return how many requests wait for a slot, at all processes of this replica."""
+        shares = self._divisions[key].shares
+        return sum(share.unmet for process, share in shares.items() if process != OUTSIDE)
+
+    def waiting(self, key: Key) -> int:
+        """Return how many clients wait, at all processes of this replica."""
+        shares = self._divisions[key].shares
+        return sum(share.clients for process, share in shares.items() if process != OUTSIDE and share.unmet)
 
     def report(self, process: str, report: SlotReport) -> None:
         """Apply what *process* reports."""
@@ -195,8 +246,9 @@ class SlotBroker:
 
     def _spread(self, division: _Division, granted: dict[str, int]) -> None:
         """Give each process the same part of what is free, to have when its next requests come."""
-        part = division.free // len(division.shares) if division.shares else 0
-        for process, share in division.shares.items() if part > 0 else ():
+        own = [(process, share) for process, share in division.shares.items() if process != OUTSIDE]
+        part = division.free // len(own) if own else 0
+        for process, share in own if part > 0 else ():
             share.held += part
             share.granted += part
             granted[process] = granted.get(process, 0) + part

@@ -10,8 +10,10 @@ from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.schema import BackendConfig, HealthCheckConfig
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.plan import plan_fleet
+from nexus.fleet.sharing.publisher import Publisher
 from nexus.testing import waiting
 from nexus.testing.ports import free_port
+from tests.support.followers import following
 from tests.support.name_server import NameServer
 
 
@@ -172,6 +174,23 @@ async def start():
             return fleet
 
         yield start
+
+
+@pytest.fixture
+async def share():
+    """Return a function that lets processes follow a fleet: it returns the publisher and the followers."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def share(fleet, plan, count=2, store=None):
+            publisher = Publisher(fleet, store)
+            if store is not None:
+                await store.open()
+                stack.push_async_callback(store.close)
+            await publisher.start()
+            stack.push_async_callback(publisher.stop)
+            return publisher, await stack.enter_async_context(following(publisher, plan, count))
+
+        yield share
 
 
 @pytest.fixture

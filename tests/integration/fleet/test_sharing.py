@@ -1,7 +1,5 @@
 """A fleet that two other processes follow, over real channels."""
 
-import contextlib
-import socket
 import time
 
 import pytest
@@ -11,85 +9,9 @@ from nexus.config.schema import ModelConfig
 from nexus.domain.backend import Breaker, Status
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.domain.shared_load import first_short, parts_for
 from nexus.error_codes import UpstreamFault
 from nexus.fleet.added import BackendRefused
 from nexus.fleet.membership.registry import BackendNotFound
-from nexus.fleet.sharing.following import FollowingFleet
-from nexus.fleet.sharing.publisher import Publisher
-from nexus.fleet.sharing.slot_keeper import Waiting
-from nexus.workers.channel import Channel
-
-
-class Follower:
-    """A fleet that follows, as in a worker, and the requests that wait in its process."""
-
-    def __init__(self, plan, name):
-        self.channel = Channel("parent")
-        self.fleet = FollowingFleet(plan, self.channel)
-        self.fleet.keeper.serve_queue(self.count, self.offer)
-        self.name = name
-        self.waiting = 0
-        self.held = []
-
-    def count(self, _name):
-        return Waiting(self.waiting, (0, 1 if self.waiting else 0, 0))
-
-    def offer(self, _name):
-        while self.waiting and self.try_to_take():
-            self.waiting -= 1
-
-    def try_to_take(self):
-        row = self.row()
-        parts = parts_for(row.load.allotments, "tiny")
-        if first_short(parts) is not None:
-            return False
-        for part in parts:
-            part.take()
-        row.load.acquire()
-        row.load.model("tiny").in_flight += 1
-        self.held.append(parts)
-        return True
-
-    def take(self):
-        if not self.try_to_take():
-            self.waiting += 1
-
-    def release(self):
-        for part in self.held.pop():
-            part.release()
-        self.row().load.release()
-        self.row().load.model("tiny").in_flight -= 1
-        self.offer("gpu")
-
-    def row(self, name="gpu"):
-        return next((row for row in self.fleet.snapshot.backends if row.name == name), None)
-
-
-@pytest.fixture
-async def share():
-    """Let processes follow a fleet; the result is the publisher and the followers."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def share(fleet, plan, count=2):
-            publisher = Publisher(fleet)
-            publisher.start()
-            stack.callback(publisher.stop)
-            followers = [await follow(publisher, plan, f"worker-{number}") for number in range(count)]
-            return publisher, followers
-
-        async def follow(publisher, plan, name):
-            follower, theirs = Follower(plan, name), Channel(name)
-            publisher.serve(name, theirs)
-            here, there = socket.socketpair()
-            await theirs.open(there)
-            await follower.channel.open(here)
-            stack.callback(follower.channel.close)
-            await follower.fleet.start()
-            stack.push_async_callback(follower.fleet.stop)
-            return follower
-
-        yield share
 
 
 def outcome(row, fault=None, **fields):
@@ -211,10 +133,10 @@ async def test_what_a_follower_asks_is_done_for_all(fleet_of_one, share, serve, 
 
     assert (one.row().status, member.config.name) == (Status.DRAINING, "new")
     assert "new" in one.fleet.added
-    await eventually(lambda: two.row("new") is not None and two.row("new").status is Status.HEALTHY)
+    await eventually(lambda: two.has("new") and two.row("new").status is Status.HEALTHY)
     assert two.fleet.upstream_settings["new"].key == "k"
     await two.fleet.added.remove("new")
-    assert two.row("new") is None
+    assert not two.has("new")
 
 
 async def test_a_refusal_arrives_as_what_it_was(fleet_of_one, share):

@@ -1,0 +1,216 @@
+"""Leases this replica's part of each limit from the store that it shares with others, and passes hints to them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import structlog
+
+from nexus import tasks
+from nexus.config.rules.checks import is_loopback
+from nexus.domain.shared_load import NOWHERE_ELSE, Elsewhere
+from nexus.errors import StoreError
+from nexus.fleet.clock import wait_for_event
+from nexus.fleet.sharing.slot_broker import NOTHING_WAITS, OUTSIDE, Key, SlotBroker, SlotOrder, SlotReport
+from nexus.store.shared import LEASE_TTL_S, RENEW_EVERY_S, SharedStore, SlotClaim, SlotLease
+
+log = structlog.get_logger("nexus.fleet")
+
+MIN_PAUSE_S: Final = 0.02
+"""The shortest time between two renewals."""
+HUNGRY_PAUSE_S: Final = 0.25
+"""The longest, while requests wait here: a hint that slots have become free may be lost."""
+BUSY_PAUSE_S: Final = 1.0
+"""The longest while requests are in flight here, which the others count."""
+SLOTS_HINT: Final = "slots"
+MARGIN_S: Final = 1.0
+"""So much before its claims expire, a replica counts on them no more."""
+Own = Callable[[Key], Elsewhere]
+
+
+class Replicas:
+    """What this replica may use of the limits that all share.
+
+    While the store fails, claims hold until they expire. Then the other replicas may use these slots, and each uses its
+    part: the limit divided by the number of replicas that there were, but at least one slot. Limits of a backend on
+    this machine are not shared, because the same address is another server for another replica.
+    """
+
+    def __init__(  # noqa: PLR0913 - what it stands between
+        self,
+        store: SharedStore,
+        broker: SlotBroker,
+        *,
+        address: Callable[[str], str | None],
+        own: Own,
+        on_elsewhere: Callable[[str, Elsewhere], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """:param store: not open yet.
+        :param address: returns the URL of the backend of that name; None: it has left.
+        :param own: returns the requests that this replica has in flight.
+        :param on_elsewhere: called with the name of a backend and the requests of all other replicas there.
+        """
+        self.id = uuid4().hex
+        self.count = 1
+        """The replicas that there were at the last renewal, this one included."""
+        self.failure: str | None = None
+        """Why the last renewal failed; None when it succeeded."""
+        self._store = store
+        self._broker = broker
+        self._address = address
+        self._own = own
+        self._on_elsewhere = on_elsewhere
+        self._clock = clock
+        self._leases: dict[Key, SlotLease] = {}
+        self._claimed: dict[Key, tuple[int, int]] = {}
+        """What this replica had when it last claimed, and what it had granted to the others until then."""
+        self._granted: dict[Key, int] = {}
+        """What the broker has granted to the others, ever."""
+        self._is_due = asyncio.Event()
+        self._renewed_at = clock()
+        self._running: asyncio.Task[None] | None = None
+        self._hint: asyncio.Task[None] | None = None
+        store.listen(self._take_hint)
+
+    async def start(self) -> None:
+        """Claim slots, and renew the claims from now on."""
+        await self.renew()
+        self._running = tasks.keep_running(self._keep_renewing, name="replicas")
+
+    async def stop(self) -> None:
+        """Give all slots back."""
+        if self._running is not None:
+            await tasks.stop(self._running)
+        try:
+            await self._store.leave(self.id)
+        except StoreError as exc:
+            log.warning("replica_not_left", reason=str(exc))
+
+    def expire(self) -> None:
+        """Count on the present claims no more, as if they had not been renewed in time."""
+        self._renewed_at = self._clock() - LEASE_TTL_S
+
+    def order(self, order: SlotOrder) -> None:
+        """Take what the broker orders the others: it is to be leased no more, or requests wait here for more."""
+        self._granted[order.key] = self._granted.get(order.key, 0) + order.granted
+        self._is_due.set()
+
+    async def renew(self) -> None:
+        """Claim what this replica has and needs, and let the broker divide what it gets."""
+        names = self._shared()
+        keys = {name: key for key, name in names.items()}
+        try:
+            renewal = await self._store.renew(
+                self.id, {name: self._claim(key) for key, name in names.items()}, ttl_s=LEASE_TTL_S
+            )
+        except StoreError as exc:
+            self._fail(str(exc))
+            return
+        if self.failure is not None:
+            log.info("replicas_in_touch", replicas=renewal.replicas)
+        self.failure, self._renewed_at = None, self._clock()
+        if renewal.replicas != self.count:
+            log.info("replicas_changed", replicas=renewal.replicas)
+        self.count = renewal.replicas
+        self._apply({keys[name]: lease for name, lease in renewal.leases.items()})
+
+    def _claim(self, key: Key) -> SlotClaim:
+        limit, slots = self._broker.limit_of(key), self._broker.own_slots(key)
+        unmet, own, before = self._broker.unmet(key), self._own(key), self._leases.get(key)
+        wish = 0
+        if before is None or not before.unmet_elsewhere:
+            # Its part of what no replica has, to be there when requests come.
+            wish = (limit if before is None else before.free) // self.count
+        self._claimed[key] = slots, self._granted.get(key, 0)
+        return SlotClaim(
+            limit=limit,
+            in_use=own.in_flight if self._broker.is_exceeded(key) else min(own.in_flight, slots),
+            wanted=slots + max(unmet, wish),
+            clients=self._broker.waiting(key),
+            prompt_tokens=own.prompt_tokens,
+            answer_tokens=own.answer_tokens,
+        )
+
+    def _apply(self, leases: Mapping[Key, SlotLease]) -> None:
+        self._leases = dict(leases)
+        for key, lease in leases.items():
+            slots, seen = self._claimed[key]
+            # Meanwhile, some may have been granted to the others, which the next claim leaves out.
+            self._broker.lease(key, self._broker.own_slots(key) + lease.slots - slots)
+            wanted = max(0, lease.unmet_elsewhere - lease.free)
+            waiting = (0, max(1, lease.clients_elsewhere), 0) if wanted else NOTHING_WAITS
+            self._broker.report(OUTSIDE, SlotReport(key, 0, seen, wanted, waiting))
+        self._tell_elsewhere()
+        gives = any(lease.unmet_elsewhere and lease.free for lease in leases.values())
+        if gives or any(self._broker.unmet(key) for key in leases):
+            self._send_hint()
+
+    def _tell_elsewhere(self) -> None:
+        by_name: dict[str, Elsewhere] = {}
+        for (name, model), lease in self._leases.items():
+            found = (
+                Elsewhere(models={model: lease.in_use_elsewhere})
+                if model
+                else Elsewhere(lease.in_use_elsewhere, lease.prompt_tokens_elsewhere, lease.answer_tokens_elsewhere)
+            )
+            by_name[name] = by_name.get(name, NOWHERE_ELSE) + found
+        for name, elsewhere in by_name.items():
+            self._on_elsewhere(name, elsewhere)
+
+    def _fail(self, reason: str) -> None:
+        if self.failure is None:
+            log.warning("replicas_out_of_touch", reason=reason, replicas=self.count)
+        self.failure = reason
+        if self._leases and self._clock() - self._renewed_at < LEASE_TTL_S - MARGIN_S:
+            return
+        for key in self._shared():
+            self._broker.lease(key, max(1, self._broker.limit_of(key) // self.count))
+            self._leases[key] = SlotLease(self._broker.own_slots(key))
+        self._tell_elsewhere()
+
+    def _shared(self) -> dict[Key, str]:
+        """Return the limits that all replicas share, and the name of each in the store."""
+        found: dict[Key, str] = {}
+        for key in self._broker.keys:
+            url = self._address(key[0])
+            if self._broker.is_shared(key) and url is not None:
+                found[key] = f"{url} {key[1]}"
+        return found
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await wait_for_event(self._is_due, self._pause_s())
+            self._is_due.clear()
+            await self.renew()
+            await asyncio.sleep(MIN_PAUSE_S)
+
+    def _pause_s(self) -> float:
+        """Return after how many seconds the claims are renewed if nothing happens."""
+        shared = self._shared()
+        if any(self._broker.unmet(key) for key in shared):
+            return HUNGRY_PAUSE_S
+        return BUSY_PAUSE_S if any(self._own(key).in_flight for key in shared) else RENEW_EVERY_S
+
+    def _send_hint(self) -> None:
+        if self._hint is None or self._hint.done():
+            self._hint = tasks.start(self._publish(), name="hint")
+
+    async def _publish(self) -> None:
+        # A hint that is lost only makes the others look later.
+        with suppress(StoreError):
+            await self._store.publish(SLOTS_HINT, b"")
+
+    def _take_hint(self, topic: str, _: bytes) -> None:
+        if topic == SLOTS_HINT:
+            self._is_due.set()
+
+
+def is_the_same_everywhere(url: str) -> bool:
+    """Whether *url* leads to the same server from every replica: it is not on the replica's own machine."""
+    host = urlsplit(url).hostname or ""
+    return not is_loopback(host) and host != "host.docker.internal"

@@ -1,0 +1,112 @@
+"""Replicas that share the limits of a backend by a store, each with its own fleet and two workers."""
+
+import pytest
+
+from nexus.fleet.sharing import publisher as publishing
+from nexus.testing.shared_store import SharedMemory
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    # The servers of these tests are on this machine.
+    monkeypatch.setattr(publishing, "is_the_same_everywhere", lambda _: True)
+    return SharedMemory()
+
+
+@pytest.fixture
+def replicas(serve, plan, start, share, shared):
+    """Return a function that starts so many replicas in front of one server with that limit."""
+
+    async def replicas(count, limit):
+        server = await serve("vllm", "tiny")
+        planned = plan(gpu={"url": server.url, "max_in_flight": limit})
+        return [await share(await start(planned), planned, 2, shared.store()) for _ in range(count)]
+
+    return replicas
+
+
+def running(replica):
+    return sum(len(each.held) for each in replica[1])
+
+
+async def test_replicas_never_use_more_than_the_limit_together(replicas, eventually):
+    all_of_them = await replicas(3, limit=4)
+    followers = [each for replica in all_of_them for each in replica[1]]
+
+    for each in followers:
+        for _ in range(3):
+            each.take()
+    for left in range(18, 0, -1):
+        await eventually(lambda left=left: sum(map(running, all_of_them)) >= min(4, left))
+        assert sum(map(running, all_of_them)) <= 4
+        next(each for each in followers if each.held).release()
+
+    assert sum(each.waiting for each in followers) == 0
+
+
+async def test_one_slot_travels_between_replicas(replicas, eventually):
+    one, two = await replicas(2, limit=1)
+    one[1][0].take()
+    await eventually(lambda: running(one) == 1)
+    two[1][0].take()
+    await eventually(lambda: one[0].broker.held(("gpu", ""))[""] == 0)
+
+    one[1][0].release()
+
+    await eventually(lambda: running(two) == 1)
+    assert running(one) == 0
+
+
+async def test_a_replica_sees_the_requests_of_the_others(replicas, eventually):
+    one, two = await replicas(2, limit=4)
+    one[1][0].take()
+    await eventually(lambda: running(one) == 1)
+
+    two[1][1].take()
+    await eventually(lambda: running(two) == 1)
+
+    for publisher in (one[0], two[0], one[0]):
+        await eventually(lambda publisher=publisher: publisher.broker.keys)
+        await publisher.replicas.renew()
+    await eventually(lambda: one[1][1].row().load.everywhere == 2)
+    await eventually(lambda: two[1][0].row().load.everywhere == 2)
+
+
+async def test_slots_of_a_replica_that_was_killed_return_when_its_claims_expire(replicas, shared, eventually):
+    one, two = await replicas(2, limit=2)
+    for _ in range(2):
+        one[1][0].take()
+    await eventually(lambda: running(one) == 2)
+    await one[0].replicas.renew()
+    two[1][0].take()
+    await eventually(lambda: two[0].broker.unmet(("gpu", "")) == 1)
+
+    shared.lapse(one[0].replicas.id)
+
+    await eventually(lambda: running(two) == 1)
+
+
+async def test_without_the_store_each_replica_uses_its_part(replicas, shared, eventually):
+    one, _ = await replicas(2, limit=4)
+    await one[0].replicas.renew()
+    shared.failure = "the server is down"
+    one[0].replicas.expire()
+
+    await one[0].replicas.renew()
+    await eventually(lambda: sum(each.row().load.allotments[""].size for each in one[1]) == 2)
+    for each in one[1]:
+        for _ in range(4):
+            each.take()
+
+    await eventually(lambda: running(one) == 2)
+    assert "the server is down" in one[0].replicas.failure
+
+
+async def test_a_replica_that_stops_gives_its_slots_back(replicas, eventually):
+    one, two = await replicas(2, limit=3)
+
+    await one[0].stop()
+    for _ in range(3):
+        two[1][0].take()
+
+    await eventually(lambda: running(two) == 3)
