@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import takewhile
 from math import inf
 from time import monotonic
 from typing import Final
@@ -86,18 +87,19 @@ class Measurements:
                 self._record(attempt, outcome.received_at + outcome.duration_s, config)
 
     def clear(self, now_s: float) -> None:
-        """Clear suspects whose last bad answer is an hour old; done once a minute."""
+        """Clear suspects whose last bad answer is an hour old, and forget what is a day old; done once a minute."""
         minute = int(now_s // MINUTE_S)
         if minute != self._cleared_at:
             self._cleared_at = minute
             for place in [place for place, track in self.suspects.items() if not track.is_suspect(minute)]:
                 del self.suspects[place]
+            oldest_s = now_s - DAY_S
+            for place, _ in [*takewhile(lambda row: row[1].recorded_s < oldest_s, self.tracks.items())]:
+                self._forget(place)
 
     def recent(self) -> list[Track]:
         """Return the tracks recorded within a day, by backend and model, and forget the others."""
-        oldest_s = self.clock() - DAY_S
-        for place in [place for place, track in self.tracks.items() if track.recorded_s < oldest_s]:
-            self._forget(place)
+        self.clear(self.clock())
         return sorted(self.tracks.values(), key=lambda track: (track.backend, track.model))
 
     def overall(self) -> list[Overall]:

@@ -33,12 +33,16 @@ def quality_page(measurements: Measurements, config: QualityConfig) -> AdminRepl
 
 
 def quality_measures(measurements: Measurements, config: QualityConfig) -> list[Measure]:
-    """Return the metrics of each model on each backend."""
+    """Return the metrics of each model on each backend that may have penalties, and the counts of all that ever failed.
+
+    A large fleet has thousands of models on backends; those without a bad answer are on the page only.
+    """
     now_s = measurements.clock()
-    rows = [
-        ({"backend": track.backend, "model": track.model}, track, track.figures(now_s, config))
-        for track in measurements.recent()
-    ]
+    measurements.clear(now_s)
+    suspects = frozenset(measurements.suspects.values())
+    failed = (track for track in measurements.tracks.values() if track.failures_total)
+    tracks = sorted(suspects.union(failed), key=lambda track: (track.backend, track.model))
+    rows = [({"backend": track.backend, "model": track.model}, track, track.figures(now_s, config)) for track in tracks]
     return [
         Measure(
             name=f"nexus_quality_{name}",
@@ -47,7 +51,7 @@ def quality_measures(measurements: Measurements, config: QualityConfig) -> list[
             samples=tuple(
                 Sample(value, labels)
                 for labels, track, figures in rows
-                if (value := value_of(track, figures)) is not None
+                if (type_ == "counter" or track in suspects) and (value := value_of(track, figures)) is not None
             ),
         )
         for name, type_, meaning, value_of in _METRICS

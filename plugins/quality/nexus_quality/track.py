@@ -146,7 +146,7 @@ class Track:
         self._judged_by = None
         if failed or not is_good:
             self.suspect(minute)
-        elif not self.is_suspect(minute):
+        elif not self.is_suspect(minute) and not self.is_logged_poor:
             self._counting_until_s = (minute + 1) * MINUTE_S
 
     def suspect(self, minute: int) -> None:
@@ -156,8 +156,8 @@ class Track:
         self._bad_until_minute = minute + HOUR
 
     def is_suspect(self, minute: int) -> bool:
-        """Whether there may be penalties, or the end of some is to be logged."""
-        return minute < self._bad_until_minute or self.is_logged_poor
+        """Whether there may be penalties."""
+        return minute < self._bad_until_minute
 
     def enter_counted(self) -> None:
         """Enter what was only counted into the windows, at the minute in which it was."""

@@ -84,9 +84,24 @@ def test_every_metric_is_labelled_with_backend_and_model(scene):
     }
 
 
+def test_without_a_bad_answer_in_the_last_hour_only_the_counters_remain(scene, clock):
+    it = mixed(scene("gpu-1", "gpu-2", "gpu-3"))
+    it.record("gpu-2", times=20)
+    during = {measure.name: len(measure.samples) for measure in it.stage.measures()}
+    clock.advance(3_600)
+    it.record("gpu-1")
+    it.record("gpu-1")
+
+    assert set(during.values()) == {1}
+    assert {measure.name for measure in it.stage.measures() if measure.samples} == {
+        "nexus_quality_failures",
+        "nexus_quality_trials",
+    }
+
+
 def test_what_was_not_measured_has_no_sample(scene):
     it = scene()
-    it.record("gpu-1")
+    it.fail("gpu-1")
 
     measures = {measure.name: measure.samples for measure in it.stage.measures()}
 
