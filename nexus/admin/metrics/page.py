@@ -19,13 +19,28 @@ TURN_S: Final = 0.0004
 class MetricsPage:
     """The families of all sources, one after the other."""
 
-    def __init__(self, sources: Sequence[Callable[[], Iterator[Family]]], *, sanitizes_labels: bool = False) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Callable[[], Iterator[Family]]],
+        *,
+        sanitizes_labels: bool = False,
+        one_at_a_time: asyncio.Lock | None = None,
+    ) -> None:
+        """:param one_at_a_time: held while a page is written, as some sources keep notes on the scrape."""
         self._sources = sources
         self._sanitizes_labels = sanitizes_labels
+        self._one_at_a_time = one_at_a_time or asyncio.Lock()
 
     async def __call__(self, request: PageRequest) -> Page:
         is_openmetrics = wants_openmetrics(request.accept)
         content_type = f"{OPENMETRICS}; version=1.0.0" if is_openmetrics else f"{TEXT}; version=0.0.4"
+        async with self._one_at_a_time:
+            written = await self._write(is_openmetrics=is_openmetrics)
+        if is_openmetrics:
+            written.append(b"# EOF\n")
+        return Page(200, f"{content_type}; charset=utf-8", b"".join(written))
+
+    async def _write(self, *, is_openmetrics: bool) -> list[bytes]:
         written: list[bytes] = []
         turn = _Turn()
         for source in self._sources:
@@ -35,9 +50,7 @@ class MetricsPage:
                 for piece in pieces((family,), is_openmetrics=is_openmetrics):
                     written.append(piece)
                     await turn.may_end()
-        if is_openmetrics:
-            written.append(b"# EOF\n")
-        return Page(200, f"{content_type}; charset=utf-8", b"".join(written))
+        return written
 
     def route(self) -> DescribedRoute:
         """Return ``/metrics``."""

@@ -37,12 +37,15 @@ class StageMetrics:
         self._measured = PluginMeasures()
 
     def families(self) -> Iterator[Family]:
-        """Make the families, one after the other."""
+        """Make the families, one after the other; only one scrape at a time may do so."""
         yield from self._pipeline_families()
-        # All at once, because another scrape may begin while this one is written.
-        families = [*self._plugin_families(self._pipeline())]
+        pipeline = self._pipeline()
+        for family in self._plugin_families(pipeline):
+            yield family
+            if self._pipeline() is not pipeline:
+                # Counters go on with those of the new stages, at the next scrape.
+                return
         yield _left_out(self._measured.left_out)
-        yield from families
 
     def follow(self, before: Pipeline, after: Pipeline) -> None:
         """Continue the counters of the stages of *before* with those of *after*."""

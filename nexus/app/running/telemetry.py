@@ -41,6 +41,7 @@ class Telemetry:
         self.rejections = RecentRejections()
         self._snapshot = snapshot
         self._loop_lag = LoopLag()
+        self._one_scrape_at_a_time = asyncio.Lock()
         self._sources: tuple[Callable[[], Iterator[Family]], ...] = ()
         self._tracing: Tracing | None = None
         self._stage_metrics: StageMetrics
@@ -103,7 +104,9 @@ class Telemetry:
 
     def metrics_page(self, config: MetricsConfig) -> MetricsPage:
         """Return the page of all metrics."""
-        return MetricsPage(self._sources, sanitizes_labels=config.sanitize_labels)
+        return MetricsPage(
+            self._sources, sanitizes_labels=config.sanitize_labels, one_at_a_time=self._one_scrape_at_a_time
+        )
 
 
 def configured_models(blueprint: Blueprint) -> frozenset[str]:

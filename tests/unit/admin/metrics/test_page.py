@@ -88,6 +88,21 @@ async def test_other_tasks_run_while_the_page_is_written(monkeypatch):
     assert turns >= 3
 
 
+async def test_one_scrape_waits_for_the_other(monkeypatch):
+    monkeypatch.setattr(metrics_page, "TURN_S", 0.0)
+    events = []
+
+    def noted():
+        events.append("begun")
+        yield from families()
+        events.append("ended")
+
+    page = MetricsPage((noted,))
+    await asyncio.gather(*(page(PageRequest(method="GET", path="/metrics")) for _ in range(2)))
+
+    assert events == ["begun", "ended"] * 2
+
+
 MAX_PAGE_BYTES = 2_000_000
 MAX_TURN_S = 0.001
 

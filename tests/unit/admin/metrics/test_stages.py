@@ -236,6 +236,23 @@ def test_a_reload_resets_no_counter_of_a_stage():
     assert told_by(metrics)["nexus_night_hoots_total",] == 10
 
 
+def test_a_reload_in_the_middle_of_a_scrape_resets_and_doubles_no_counter():
+    hoots = [owls(f"nexus_night_{name}", value=5, type_="counter") for name in ("hoots", "calls")]
+    before, after = pipeline_of(Telling("night", *hoots)), pipeline_of(Telling("night"))
+    pipelines = [before]
+    metrics = StageMetrics(lambda: pipelines[-1], lambda: (), ())
+    scrape = metrics.families()
+    while next(scrape).name != "nexus_night_hoots":
+        pass
+
+    metrics.follow(before, after)
+    pipelines.append(after)
+
+    assert list(scrape) == []
+    values = told_by(metrics)
+    assert (values["nexus_night_hoots_total",], values["nexus_night_calls_total",]) == (5, 5)
+
+
 def test_metrics_of_a_removed_plugin_are_gone():
     before, after = pipeline_of(Telling("night", owls("nexus_night_hoots", type_="counter"))), pipeline_of()
     metrics = StageMetrics(lambda: after, lambda: (), ())
