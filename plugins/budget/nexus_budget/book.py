@@ -41,6 +41,7 @@ class Book:
         "committed_usd",
         "draft",
         "drawn_usd",
+        "ended_usd",
         "ends_unix_s",
         "entered_order",
         "entered_usd",
@@ -79,6 +80,8 @@ class Book:
         """Spent by all processes, when the ledger was last read."""
         self.committed_usd = ZERO
         """The same, plus what they have drawn."""
+        self.ended_usd = ZERO
+        """Spent by processes that have ended."""
         self.is_read = False
         """Whether the ledger has ever been read."""
         self.order = 0
@@ -162,7 +165,8 @@ class Book:
         """Apply *draft*, which is now in the ledger."""
         self.draft = None
         self.entered_order = 0 if draft.is_last else draft.order
-        self.entered_usd += draft.settled
+        # What a closed book had entered belongs to the ended processes.
+        self.entered_usd = ZERO if draft.is_last else self.entered_usd + draft.settled
         self.settled_usd -= draft.settled
         self.drawn_usd += draft.drawn - draft.covered
         if draft.drawn < 0:

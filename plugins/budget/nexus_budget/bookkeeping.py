@@ -1,7 +1,7 @@
 """The background work: enters spending, draws money ahead, and books what killed processes had drawn."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from time import monotonic
@@ -11,7 +11,7 @@ from typing import Any, Final
 from nexus.api import ConfigError, Store, StoreError, tasks
 from nexus_budget.book import Book, next_draw
 from nexus_budget.budget import Budget
-from nexus_budget.ledger import Entry, Ledger
+from nexus_budget.ledger import Ledger
 from nexus_budget.ledger_health import MAX_CALL_S
 from nexus_budget.liveness import Liveness
 from nexus_budget.money import ZERO
@@ -58,7 +58,6 @@ class Bookkeeping:
         self._liveness = Liveness(max(DEAD_AFTER_S, 10 * interval_s))
         self._checked_at = float("-inf")
         self._others_want = False
-        self._others: Mapping[tuple[str, str], Entry] = {}
         self._restored_at = float("-inf")
 
     async def __aenter__(self) -> None:
@@ -165,7 +164,7 @@ class Bookkeeping:
         """Enter again what the store has lost, if it has lost any of this process's entries."""
         with self._budget.ledger_health.watching():
             await self._ledger.resolve(book)
-            missing = await restore(self._store, self._budget.process_id, book, self._others)
+            missing = await restore(self._store, self._budget.process_id, book)
         if missing is not None:
             self._restored_at = monotonic()
             self._budget.warn("ledger_restored", month=book.month, spent_usd=str(missing))
@@ -176,7 +175,7 @@ class Bookkeeping:
             return
         self._checked_at = now
         with self._budget.ledger_health.watching():
-            others = self._others = await self._ledger.others()
+            others = await self._ledger.others()
             month = self._budget.book.month
             self._budget.account.replicas = 1 + sum(m == month for m, _ in others)
             self._others_want = any(entry.wanted_usd for (m, _), entry in others.items() if m == month)

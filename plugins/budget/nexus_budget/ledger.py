@@ -1,7 +1,8 @@
 """The budget that all processes share: numbers for each month in the store, and an entry for each process.
 
-``spent`` is the spending; ``committed`` adds what the processes have drawn. Each write changes the numbers and the
-process's own entry in one step, so they always agree, even if a process is killed.
+``spent`` is the spending, and ``ended`` that of processes that have ended; ``committed`` adds to ``spent`` what the
+processes have drawn. Each write changes the numbers and the process's own entry in one step, so they always agree, even
+if a process is killed.
 """
 
 from collections.abc import Mapping
@@ -44,9 +45,9 @@ class Ledger:
 
     async def read(self, book: Book) -> None:
         """Read what all processes have spent and drawn."""
-        spent, committed = [await self._store.get(number_key(name, book.month)) for name in ("spent", "committed")]
-        book.spent_usd = Decimal((spent or b"0").decode())
-        book.committed_usd = Decimal((committed or b"0").decode())
+        names = ("spent", "committed", "ended")
+        found = [await self._store.get(number_key(name, book.month)) for name in names]
+        book.spent_usd, book.committed_usd, book.ended_usd = (Decimal((value or b"0").decode()) for value in found)
         book.is_read = True
 
     async def enter(self, book: Book, drawn: Decimal, ceiling: Decimal | None) -> None:
@@ -105,7 +106,15 @@ class Ledger:
         drawn, record = entry.drawn_usd, process_key(month, process_id)
         first = AddIfAtMost(counted_key(month, process_id), drawn, limit=drawn)
         try:
-            await self._store.apply((first, Add(number_key("spent", month), drawn), Delete(record)))
+            await self._store.apply(
+                (
+                    first,
+                    Add(number_key("spent", month), drawn),
+                    # This stays even if it takes back what it had drawn: after a loss, rather too much counts.
+                    Add(number_key("ended", month), entry.entered_usd + drawn),
+                    Delete(record),
+                )
+            )
         except LimitReached:
             await self._store.apply((Delete(record),))
             return False
@@ -118,16 +127,18 @@ class Ledger:
         record = process_key(month, self._id)
         committed_key, change = number_key("committed", month), draft.settled - draft.covered + draft.drawn
         # If this is cancelled or its outcome is unknown, the draft stays and is resolved later.
-        spent, committed, counted, _ = await self._store.apply(
+        spent, committed, ended, counted, _ = await self._store.apply(
             (
                 Add(number_key("spent", month), draft.settled),
                 Add(committed_key, change) if ceiling is None else AddIfAtMost(committed_key, change, ceiling),
+                Add(number_key("ended", month), entered if draft.is_last else 0),
                 Add(counted_key(month, self._id), 0),
                 Delete(record) if draft.is_last else Put(record, msgspec.json.encode(left)),
             )
         )
         book.entered(draft)
-        book.spent_usd, book.committed_usd, book.is_read = spent or ZERO, committed or ZERO, True
+        book.spent_usd, book.committed_usd, book.ended_usd = spent or ZERO, committed or ZERO, ended or ZERO
+        book.is_read = True
         if counted:
             # Other processes counted this one as dead and booked what it had drawn: take that back.
             spent, _ = await self._store.apply(
@@ -142,7 +153,7 @@ def process_key(month: str, process_id: str) -> str:
 
 
 def number_key(name: str, month: str) -> str:
-    """Return the key of a number of all processes: ``spent`` or ``committed``."""
+    """Return the key of a number of all processes: ``spent``, ``committed`` or ``ended``."""
     return f"{PREFIX}/{name}/{month}"
 
 

@@ -1,11 +1,11 @@
 """Enters again what the store has lost: a fail-over to a server that lacks the last changes, or a restart without data.
 
 Each process keeps how much it has entered, and so does its entry in the store. If the entry is older than what the
-process knows to be entered, or is missing, the store has lost the difference. What ended processes had spent is entered
-by the first process that finds a store without an entry of its own.
+process knows to be entered, or is missing, the store has lost the difference. What ended processes had spent is one
+number that all know; the first process that finds a store without an entry of its own enters it.
 """
 
-from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Final
 
@@ -19,15 +19,11 @@ from nexus_budget.money import ZERO
 HOLD_INTERVALS: Final = 2
 """After a loss, draw nothing for so many sync intervals: the other processes enter theirs again meanwhile."""
 
-Others = Mapping[tuple[str, str], Entry]
 
-
-async def restore(store: Store, process_id: str, book: Book, others: Others) -> Decimal | None:
+async def restore(store: Store, process_id: str, book: Book) -> Decimal | None:
     """Enter again what is missing of *book* in *store*, and return how much was spent of that; None if nothing is.
 
     It may be interrupted anywhere: the next call continues. A draft must have been resolved before.
-
-    :param others: the entries of other processes when they were last read.
     """
     if not book.entered_order:
         return None
@@ -42,7 +38,7 @@ async def restore(store: Store, process_id: str, book: Book, others: Others) -> 
     missing = book.entered_usd - (left.entered_usd if left is not None else ZERO)
     drawn = book.drawn_usd - (left.drawn_usd if left is not None else ZERO)
     if left is None:
-        await _restore_ended(store, book, others)
+        await _restore_ended(store, book)
     book.order += 1
     entry = Entry(book.order, book.drawn_usd, book.announced_usd, book.entered_usd)
     spent, committed, *_ = await store.apply(
@@ -58,17 +54,8 @@ async def restore(store: Store, process_id: str, book: Book, others: Others) -> 
     return missing
 
 
-async def _restore_ended(store: Store, book: Book, others: Others) -> None:
+async def _restore_ended(store: Store, book: Book) -> None:
     """Enter what was spent by processes that have ended, unless another process has done so."""
-    living = sum((entry.entered_usd for (month, _), entry in others.items() if month == book.month), book.entered_usd)
-    ended = max(book.spent_usd - living, ZERO)
-    try:
-        await store.apply(
-            (
-                AddIfAtMost(f"{PREFIX}/restored/{book.month}", 1, limit=1),
-                Add(number_key("spent", book.month), ended),
-                Add(number_key("committed", book.month), ended),
-            )
-        )
-    except LimitReached:
-        return
+    numbers = (Add(number_key(name, book.month), book.ended_usd) for name in ("spent", "committed", "ended"))
+    with suppress(LimitReached):
+        await store.apply((AddIfAtMost(f"{PREFIX}/restored/{book.month}", 1, limit=1), *numbers))

@@ -29,7 +29,6 @@ class Process:
         self.store = store
         self.ledger = Ledger(store, self.budget.process_id)
         self.book = self.budget.account.book_at(NOON)
-        self.others = {}
 
     async def spend(self, tenths):
         self.book.settle(Decimal(0), Decimal(tenths) / 10)
@@ -37,9 +36,8 @@ class Process:
 
     async def round(self):
         await self.ledger.resolve(self.book)
-        await restore(self.store, self.budget.process_id, self.book, self.others)
+        await restore(self.store, self.budget.process_id, self.book)
         await self.ledger.enter(self.book, next_draw(self.book, Decimal(1), LIMIT, others_want=False), LIMIT)
-        self.others = await self.ledger.others()
 
 
 @settings(max_examples=60, deadline=None)
@@ -53,8 +51,6 @@ def test_what_living_processes_spent_is_never_lost(new_store, before, between, a
         kept = dict(store.entries) if keeps_some else {}
         for index, tenths in between:
             await processes[index].spend(tenths)
-        for process in processes:
-            await process.round()
         store.entries = kept
         for process in processes:
             await process.round()
@@ -82,7 +78,7 @@ async def test_what_ended_processes_spent_is_entered_once(store):
     store.entries = {}
 
     for process in living:
-        await restore(store, process.budget.process_id, process.book, process.others)
+        await restore(store, process.budget.process_id, process.book)
 
     assert store.number("spent") == 8
 
@@ -92,7 +88,7 @@ async def test_nothing_is_entered_again_where_nothing_was_lost(store):
     await process.spend(10)
     entries = dict(store.entries)
 
-    assert await restore(store, process.budget.process_id, process.book, {}) is None
+    assert await restore(store, process.budget.process_id, process.book) is None
     assert store.entries == entries
 
 
@@ -102,7 +98,7 @@ async def test_a_process_that_was_counted_as_dead_has_lost_nothing(store):
     for key, entry in (await other.ledger.others()).items():
         await other.ledger.count_as_spent(*key, entry)
 
-    assert await restore(store, sleeper.budget.process_id, sleeper.book, {}) is None
+    assert await restore(store, sleeper.budget.process_id, sleeper.book) is None
 
 
 async def test_a_restore_that_is_interrupted_anywhere_is_made_once(new_store):
@@ -111,7 +107,7 @@ async def test_a_restore_that_is_interrupted_anywhere_is_made_once(new_store):
         process = Process(store)
         await process.spend(10)
         store.entries = {}
-        restoring = asyncio.ensure_future(restore(store, process.budget.process_id, process.book, {}))
+        restoring = asyncio.ensure_future(restore(store, process.budget.process_id, process.book))
         for _ in range(turns):
             await asyncio.sleep(0)
         restoring.cancel()

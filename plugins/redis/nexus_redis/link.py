@@ -21,6 +21,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as NoConnectionError
 
 from nexus.api import StoreError, StoreOutcomeUnknown, tasks
+from nexus_redis.deadlines import answered_within
 from nexus_redis.server import load_scripts
 
 MAX_WAITING: Final = 1000
@@ -102,7 +103,7 @@ class Link:
         if self._sending is None:
             self._sending = tasks.start(self._send(), name="redis-calls")
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with answered_within(self._timeout_s):
                 # A caller that leaves cancels only its answer, not the round trip.
                 return await call.answer
         except TimeoutError:
@@ -139,7 +140,7 @@ class Link:
 
     async def _round_trip(self, calls: list[Call]) -> None:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with answered_within(self._timeout_s):
                 answers = await self._answers(calls)
         except DOWN as exc:
             self._trip(calls, exc)
