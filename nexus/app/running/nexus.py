@@ -241,6 +241,7 @@ class Nexus:
             max_body_bytes=blueprint.config.queue.max_body_bytes,
         )
         self._queue = queue
+        self._sources.serve_queue(queue)
         upstreams = Upstreams(self._upstream_settings(blueprint), blueprint.config.timeouts, batch)
         self._fleet.on_settings_changed = upstreams.renew
         self._resources.callback(upstreams.close)

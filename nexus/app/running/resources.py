@@ -7,6 +7,8 @@ from nexus.app.composition.own_address import is_own_address
 from nexus.app.process.binding import Listening
 from nexus.app.running.opening import open_port, open_store
 from nexus.fleet.fleet import Fleet
+from nexus.proxy.waiting.request_queue import RequestQueue
+from nexus.routing.decision import Reserved
 from nexus.store.store import Store
 
 
@@ -37,3 +39,6 @@ class OwnResources:
             store=store,
             load=load_backend_here,
         )
+
+    def serve_queue(self, queue: RequestQueue[Reserved]) -> None:
+        """Take note of the requests that wait: a single process need not ask for slots."""

@@ -6,16 +6,41 @@ from nexus.app.composition.blueprint import Blueprint
 from nexus.app.process.binding import Listening
 from nexus.app.running.resources import OwnResources
 from nexus.app.workers.messages import Orders
+from nexus.fleet.fleet import Fleet
+from nexus.fleet.sharing.following import FollowingFleet
+from nexus.fleet.sharing.slot_keeper import Waiting
+from nexus.proxy.waiting.request_queue import RequestQueue
+from nexus.routing.decision import Reserved
+from nexus.store.channel import ChannelStore
+from nexus.store.store import Store
+from nexus.workers.channel import Channel
 
 
 class InheritedResources(OwnResources):
-    """The sockets that the parent has opened."""
+    """The sockets that the parent has opened, its store and its fleet.
+
+    :param channel: to the parent, not open yet.
+    """
 
     announces = False
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, channel: Channel, blueprint: Blueprint) -> None:
         self._orders = orders
+        self._store = ChannelStore(channel)
+        self._fleet = FollowingFleet(blueprint.fleet, channel)
+
+    async def open_store(self, blueprint: Blueprint) -> Store:
+        del blueprint
+        await self._store.open()
+        return self._store
 
     async def listen(self, blueprint: Blueprint, *, may_move: bool) -> Listening:
         del blueprint, may_move
         return Listening(tuple(socket.socket(fileno=number) for number in self._orders.sockets), self._orders.url)
+
+    def make_fleet(self, blueprint: Blueprint, store: Store, port: int) -> Fleet:
+        del blueprint, store, port
+        return self._fleet
+
+    def serve_queue(self, queue: RequestQueue[Reserved]) -> None:
+        self._fleet.keeper.serve_queue(lambda name: Waiting(*queue.line.waiting_for(name)), queue.slot_freed)

@@ -1,4 +1,4 @@
-"""Serves with several workers as if they were one proxy: owns the port, and starts, reloads and stops them together."""
+"""Serves with several workers as if they were one proxy: has the port, the store and the fleet for all of them."""
 
 import asyncio
 import socket
@@ -14,14 +14,20 @@ from nexus.app.composition.loading import Choice
 from nexus.app.process.accept_queue import SETTLE_S
 from nexus.app.process.binding import Listening
 from nexus.app.running.announcing import announce
-from nexus.app.running.opening import open_port
+from nexus.app.running.nexus import FIRST_PROBES_S
+from nexus.app.running.resources import OwnResources
 from nexus.app.workers.child import Child
 from nexus.app.workers.messages import Configuration, Finish, Orders, Prepare, Refused, Stop, configuration_of
 from nexus.app.workers.sockets import sockets_for
 from nexus.app.workers.supervisor import Supervisor
 from nexus.errors import NexusError
+from nexus.fleet.fleet import Fleet
+from nexus.fleet.sharing.publisher import Publisher
 from nexus.observability.logging import logs
 from nexus.observability.logging.writing import make_lock
+from nexus.store.channel import serve_store
+from nexus.store.store import Store
+from nexus.store.watched import WatchedStore
 from nexus.workers.channel import ChannelError, PeerFailed
 
 log = structlog.get_logger("nexus.app")
@@ -49,6 +55,10 @@ class Parent:
         self._sockets: tuple[tuple[socket.socket, ...], ...] = ()
         self._log_lock = -1
         self._resources = AsyncExitStack()
+        self._own = OwnResources()
+        self._store: Store
+        self._fleet: Fleet
+        self._publisher: Publisher
         self._rejected_reload: str | None = None
         self._supervisor = Supervisor(
             count,
@@ -67,14 +77,18 @@ class Parent:
         return self._listening.port
 
     async def start(self, *, may_move_port: bool = False) -> None:
-        """Listen, and start the workers.
+        """Open everything, probe the backends once, and start the workers.
 
         :raises NexusError: what one process would raise, or no worker can be started.
         """
         try:
             self._log_lock = make_lock()
             logs.share(self._log_lock)
+            self._store = WatchedStore(await self._own.open_store(self.blueprint))
+            log.info("store_opened", kind=self.blueprint.config.store.kind)
+            self._resources.push_async_callback(self._store.close)
             await self._listen(may_move=may_move_port)
+            await self._publish_fleet()
             await self._supervisor.start()
             announce(self.blueprint.config, self.port, self._resources)
         except BaseException:
@@ -82,7 +96,8 @@ class Parent:
             await self._close()
             raise
         server = self.blueprint.config.server
-        log.info("started", host=server.host, port=self.port, workers=self._count)
+        backends = len(self._fleet.snapshot.backends)
+        log.info("started", host=server.host, port=self.port, backends=backends, workers=self._count)
 
     async def reload(self, blueprint: Blueprint) -> None:
         """Let all workers switch to *blueprint*, or none.
@@ -99,6 +114,7 @@ class Parent:
         self.blueprint, self._configuration = blueprint, configuration
         self._rejected_reload = None
         self._finish(workers, is_used=True)
+        self._fleet.reconfigure(blueprint.fleet)
         for child in set(self._supervisor.ready) - set(workers):
             # It became ready meanwhile, with the old configuration.
             self._greet(child)
@@ -120,13 +136,22 @@ class Parent:
         log.info("stopped")
 
     async def _listen(self, *, may_move: bool) -> None:
-        listening = self._listening = await open_port(self.blueprint, may_move=may_move)
+        listening = self._listening = await self._own.listen(self.blueprint, may_move=may_move)
         self._resources.callback(listening.close)
         self._sockets = sockets_for(listening, self._count)
         self._resources.callback(self._close_sockets)
         if (taken := listening.moved_from) is not None:
             wanted = self.blueprint.config.server.port
             log.warning("port_moved", wanted=wanted, port=self.port, url=listening.url, in_use_by=taken.owner)
+
+    async def _publish_fleet(self) -> None:
+        fleet = self._fleet = self._own.make_fleet(self.blueprint, self._store, self.port)
+        self._publisher = Publisher(fleet)
+        await fleet.start()
+        self._resources.push_async_callback(fleet.stop)
+        await self._publisher.start()
+        self._resources.push_async_callback(self._publisher.stop)
+        await fleet.wait_first_probes(min(FIRST_PROBES_S, self.blueprint.config.health_check.timeout_seconds))
 
     async def _stop_listening(self, delay_s: float) -> None:
         """Close the sockets here once the workers have: what waits at them is reset when the last process closes."""
@@ -151,7 +176,9 @@ class Parent:
         return await Child.launch(index, orders, on_channel=self._join, files=files)
 
     def _join(self, child: Child) -> None:
-        """Register what *child* may ask and tell, before its channel opens."""
+        """Let *child*, whose channel is not open yet, use the store and follow the fleet."""
+        serve_store(self._store, child.channel)
+        self._publisher.serve(f"{child.channel.name} (process {child.pid})", child.channel)
 
     def _greet(self, child: Child) -> None:
         """Bring a worker that has just begun to serve up to date."""

@@ -42,7 +42,7 @@ class Worker:
         self._orders = orders
         self._socket = sock
         self._channel = Channel("parent")
-        self._nexus = Nexus(blueprint, InheritedResources(orders))
+        self._nexus = Nexus(blueprint, InheritedResources(orders, self._channel, blueprint))
         self._generation = orders.configuration.generation
         self._stops: asyncio.Queue[Stop] = asyncio.Queue()
         self._decision: asyncio.Future[bool] | None = None
