@@ -238,7 +238,8 @@ NEIGHBOURS: Final = {
             package=Npm("@portkey-ai/gateway"),
             command=_start_portkey,
             version=_version_of_npm_package,
-            configured="the upstream is named by two headers of each request; no console",
+            configured="the upstream is named by two headers of each request; no console. With Node.js 20, version "
+            "1.15.2 answers streams with 500 (Portkey-AI/gateway issue 1389)",
             headers=_portkey_headers,
         ),
     )

@@ -38,6 +38,7 @@ def rendered(report: Report) -> str:
         (
             "".join(f"- {condition}\n" for condition in report.conditions),
             table(["Proxy", "Configured, besides ports; all else is default"], map(_configured, report.proxies)),
+            f"Failed requests: {_failures(report.measured)}.\n",
             *(_lane(lane, list(report.measured.values())) for lane in report.lanes),
             _verdicts(report.verdicts),
             _literal("Single steps, without a server or a socket:", report.micro) if report.micro else "",
@@ -47,6 +48,13 @@ def rendered(report: Report) -> str:
 
 def _configured(proxy: Proxy) -> Sequence[str]:
     return f"{proxy.name} {proxy.version}".strip(), proxy.configured
+
+
+def _failures(measured: Mapping[str, Measured]) -> str:
+    """Return what makes the figures of some proxies worthless."""
+    counts = {name: proxy.value(Figure.FAILED) for name, proxy in measured.items()}
+    failed = [f"{name} {Figure.FAILED.show(count.middle)}" for name, count in counts.items() if count and count.middle]
+    return ", ".join(failed) or "none"
 
 
 def _lane(lane: Lane, proxies: Sequence[Measured]) -> str:
