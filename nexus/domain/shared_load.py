@@ -101,16 +101,20 @@ class Allotment:
 
 
 def parts_for(allotments: Mapping[str, Allotment], model: str) -> tuple[Allotment, ...]:
-    """Return the parts of which a request for *model* needs a slot: that of the backend, and that of the model."""
+    """Return the parts of which a request for *model* needs a slot: first that of the model, then that of the backend.
+
+    They are asked for in this order, everywhere: otherwise two processes could each wait for what the other one has.
+    """
     whole, of_model = allotments.get(""), allotments.get(model) if model else None
-    if whole is None:
-        return () if of_model is None else (of_model,)
-    return (whole,) if of_model is None else (whole, of_model)
+    if of_model is None:
+        return () if whole is None else (whole,)
+    return (of_model,) if whole is None else (of_model, whole)
 
 
 def first_short(parts: tuple[Allotment, ...]) -> Allotment | None:
-    """Return the first of *parts* without a free slot, and let each such one know; None: all have one."""
-    short = [part for part in parts if part.used >= part.size]
-    for part in short:
-        part.on_short(part)
-    return short[0] if short else None
+    """Return the first of *parts* without a free slot, and let it know; None: all have one."""
+    for part in parts:
+        if part.used >= part.size:
+            part.on_short(part)
+            return part
+    return None

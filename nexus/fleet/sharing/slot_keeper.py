@@ -11,8 +11,10 @@ from nexus.fleet.clock import Later
 from nexus.fleet.sharing.slot_broker import NOTHING_WAITS, Key, SlotOrder, SlotReport
 
 LINGER_S: Final = 0.02
-"""How long a slot that was granted and that no request can use stays, in case the other slot that it needs, that of its
-model or of its backend, is on its way."""
+"""How long a slot that was granted stays although no request can use it: one may need another slot, too, which is on
+its way."""
+MAX_LINGERS: Final = 50
+"""How often a slot of a model stays for so long while a request waits for the slot of the backend."""
 REFRESH_S: Final = 0.05
 """How often a process that asks for slots tells how many requests still wait."""
 
@@ -45,7 +47,8 @@ class SlotKeeper:
         self._seen: dict[Key, int] = {}
         self._asking: dict[Key, SlotReport | None] = {}
         """The limits of which requests wait for a slot, with what the broker knows; None: it does not yet."""
-        self._lingering: set[Key] = set()
+        self._lingering: dict[Key, int] = {}
+        """The limits of which a free slot stays for a while, and how many times more."""
         self._untold: dict[Key, None] = {}
         self._is_refreshing = False
 
@@ -123,15 +126,23 @@ class SlotKeeper:
             return
         if order.granted and key in self._asking:
             if key not in self._lingering:
-                self._lingering.add(key)
-                self._later(LINGER_S, lambda: self._end_linger(key))
+                self._linger(key, MAX_LINGERS if key[1] else 1)
         elif part.is_contended and key not in self._lingering:
             part.give_back_idle()
 
+    def _linger(self, key: Key, times: int) -> None:
+        """Keep what is free of *key*, at most so many times :data:`LINGER_S`."""
+        self._lingering[key] = times
+        self._later(LINGER_S, lambda: self._end_linger(key))
+
     def _end_linger(self, key: Key) -> None:
-        self._lingering.discard(key)
+        times = self._lingering.pop(key, 0) - 1
         part = self._parts.get(key)
         if part is None or not part.has_room:
+            return
+        if times > 0 and self._asking.keys() >= {key, (key[0], "")}:
+            # A request that can use the slot of its model waits for one of the backend.
+            self._linger(key, times)
             return
         # What waits there needs something else than this slot, and asks again when it has got that.
         if self._asking.pop(key, None) is not None:

@@ -37,18 +37,18 @@ def test_idle_slots_go_back_at_once_and_used_ones_do_not():
 def test_a_request_needs_a_slot_of_the_backend_and_one_of_its_model():
     whole, of_model = Allotment(1), Allotment(1, model="m")
 
-    assert parts_for({"": whole, "m": of_model}, "m") == (whole, of_model)
+    assert parts_for({"": whole, "m": of_model}, "m") == (of_model, whole)
     assert parts_for({"": whole, "m": of_model}, "other") == (whole,)
     assert parts_for({"m": of_model}, "m") == (of_model,)
     assert parts_for({"m": of_model}, "") == ()
 
 
-def test_each_part_without_a_slot_is_told_and_the_first_one_is_named():
+def test_slots_are_asked_for_one_after_the_other():
     told = []
     whole, of_model = Allotment(0, on_short=told.append), Allotment(0, model="m", on_short=told.append)
 
-    assert first_short((whole, of_model)) is whole
-    assert told == [whole, of_model]
+    assert first_short((of_model, whole)) is of_model
+    assert told == [of_model]
     assert first_short((Allotment(1),)) is None
 
 
