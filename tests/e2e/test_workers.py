@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
+from itertools import accumulate
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -61,8 +62,17 @@ def simulator():
 
 
 @pytest.fixture(scope="module")
-def nexus(simulator, tmp_path_factory):
-    with run_nexus(tmp_path_factory.mktemp("workers"), CONFIG + table_of(simulator)) as nexus:
+def narrow():
+    """A backend that may get three requests at once."""
+    simulator = Simulator(Settings(name="gpu-2", models=("narrow",), ttft_s=0.05))
+    with in_thread(simulator):
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def nexus(simulator, narrow, tmp_path_factory):
+    backends = table_of(simulator) + table_of(narrow, max_in_flight=3)
+    with run_nexus(tmp_path_factory.mktemp("workers"), CONFIG + backends) as nexus:
         nexus.wait_for_log("started", 3, within_s=20)
         yield nexus
 
@@ -100,6 +110,26 @@ def test_both_workers_serve_openai_clients_and_say_how_many_they_are(nexus):
     assert workers_of(nexus) == {"wanted": 2, "ready": 2}
     assert nexus.get_json("/ready")["detail"]["workers"] == {"wanted": 2, "ready": 2}
     assert nexus.get_json("/v1/stats")["workers"] == {"wanted": 2, "ready": 2}
+
+
+def test_all_workers_together_keep_the_limit_of_a_backend(nexus, narrow):
+    with ThreadPoolExecutor(24) as clients:
+        replies = [
+            clients.submit(ask, nexus.url, CHAT, chat("narrow", max_tokens=1, user=str(number))) for number in range(48)
+        ]
+
+    requests = [record for record in narrow.requests if record.path.endswith("/completions")]
+    steps = sorted(step for each in requests for step in ((each.began, 1), (each.ended, -1)))
+    assert [reply.result().status for reply in replies] == [200] * 48
+    assert max(accumulate(change for _, change in steps)) == 3
+    lines = [line for line in nexus.wait_for_log("exchange_finished", 60) if line["backend"] == "gpu-2"]
+    assert {line["worker"] for line in lines} == {1, 2}
+
+
+def test_a_backend_is_probed_by_the_parent_only(nexus, narrow):
+    del nexus
+
+    assert len({record.connection for record in narrow.requests if record.request.method == "GET"}) == 1
 
 
 def test_a_reload_reaches_all_workers_and_a_refused_one_is_reported_once(nexus):

@@ -28,6 +28,8 @@ SAMPLE_S: Final = 0.5
 SAMPLES_PER_REPORT: Final = 4
 WEIGHT: Final = 0.25
 """Of a new sample in the average number of requests."""
+LEAVE_S: Final = 0.2
+"""How long after a SIGTERM a worker asks to be replaced, unless the parent says to stop."""
 HURRIED_DRAIN_S: Final = 5.0
 """How long the drain of a worker without a parent may still take after a SIGTERM."""
 
@@ -172,9 +174,14 @@ class Worker:
     def _leave(self) -> None:
         """Ask to be replaced; without a parent, hurry."""
         if self._channel.is_open:
-            self._tell("leave", None)
+            # A service manager may signal all processes at once; then the parent says to stop in a moment.
+            asyncio.get_running_loop().call_later(LEAVE_S, self._ask_to_leave)
         else:
             self._stops.put_nowait(Stop(drain_s=HURRIED_DRAIN_S))
+
+    def _ask_to_leave(self) -> None:
+        if not self._nexus.state.is_draining:
+            self._tell("leave", None)
 
     async def _report(self) -> None:
         """Tell the parent how many requests there are, on average, as long as that changes."""
