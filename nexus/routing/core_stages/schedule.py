@@ -1,16 +1,17 @@
 """The stage that chooses a backend: by health, then by the ranking of the strategy, then by a free slot."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from msgspec.structs import replace
+import msgspec
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
 from nexus.domain.capacity import capacity_of
+from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
@@ -20,6 +21,7 @@ from nexus.domain.statuses import FIRST_ERROR
 from nexus.routing.core_stages.half_open import begin_probing, is_tried
 from nexus.routing.core_stages.known_load import load_facts, load_sentence, requests
 from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.ranking.ranking import Ranking
 from nexus.routing.ranking.scoring import Ranked, busy_requests
 from nexus.routing.ranking.strategies import ONLY_ONE, STRATEGIES, Strategy
 from nexus.routing.stage.api import Hold, Priority, Reconciler, Refusal
@@ -50,6 +52,21 @@ SILENT_FACTOR: Final = 0.05
 to answer probes."""
 
 
+class Odd(msgspec.Struct, frozen=True):
+    """The backends of a snapshot that do not simply get requests, by name."""
+
+    snapshot: FleetSnapshot
+    names: frozenset[str]
+    """All of them."""
+    unhealthy: frozenset[str]
+
+    @classmethod
+    def of(cls, snapshot: FleetSnapshot) -> Self:
+        unhealthy = frozenset(b.name for b in snapshot.backends if b.status is not Status.HEALTHY)
+        failing = (b.name for b in snapshot.backends if b.misconfigured or b.is_busy or b.is_troubled)
+        return cls(snapshot, unhealthy.union(failing), unhealthy)
+
+
 class Schedule(Reconciler):
     """Excludes backends that are down, avoids unhealthy and failing ones, weighs silent ones, ranks the rest, and holds
     the slot.
@@ -68,6 +85,7 @@ class Schedule(Reconciler):
         self._chance = chance or Random()  # noqa: S311 - it spreads load, and needs no secrecy
         self._clock = clock
         self._strategy_name = strategy
+        self._odd = Odd.of(FleetSnapshot())
         self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), self._chance, clock)
 
     @property
@@ -76,10 +94,13 @@ class Schedule(Reconciler):
 
     def reconcile(self, intent: RoutingIntent) -> None:
         offers = intent.offers()
-        for backend, model in offers:
+        odd = (self._odd if intent.snapshot is self._odd.snapshot else self._odd_of(intent.snapshot)).names
+        for backend, model in offers if odd else ():
+            if backend.name not in odd:
+                continue
             if backend.status is not Status.HEALTHY:
                 self._judge_unhealthy(intent, backend)
-            elif backend.misconfigured or backend.is_busy or backend.is_troubled:
+            else:
                 self._judge_failing(intent, backend, model)
         if len(offers) > 1:
             self._weigh_silent(intent, offers)
@@ -130,23 +151,25 @@ class Schedule(Reconciler):
         elif breaker is Breaker.HALF_OPEN and is_tried(backend, model):
             intent.avoid(backend, stage=self.name, reason="Backend has been failing: one request is trying it")
 
-    def rank(self, intent: RoutingIntent) -> list[Ranked]:
+    def rank(self, intent: RoutingIntent) -> Sequence[Ranked]:
         """Return the candidates, best first: avoided ones come after all others, and unhealthy ones come last."""
-        ranking = self._strategy.rank(intent.offers(), intent.resolved_model, intent.requirements)
-        if intent.weights or intent.avoided:
-            factors = _factors(intent.weights)
-            avoided = {verdict.backend for verdict in intent.avoided}
-            ranking = [
-                replace(
-                    ranked,
-                    score=ranked.score * factors.get(ranked.backend.name, 1.0),
-                    is_avoided=ranked.backend.name in avoided,
-                )
-                for ranked in ranking
-            ]
-        if len(ranking) > 1:
-            ranking.sort(key=_best_first)
-        return ranking
+        offers = intent.offers()
+        factors = _factors(intent.weights) if intent.weights else None
+        avoided = frozenset([verdict.backend for verdict in intent.avoided]) if intent.avoided else None
+        if len(offers) == 1:
+            sole = self._strategy.rank_one(offers[0], intent.resolved_model, intent.requirements)
+            if factors is None and avoided is None:
+                return (sole,)
+            name, factors, avoided = sole.backend.name, factors or {}, avoided or frozenset()
+            score = sole.score * factors.get(name, 1.0)
+            return (msgspec.structs.replace(sole, score=score, is_avoided=name in avoided),)
+        scores = self._strategy.rank(offers, intent.resolved_model, intent.requirements)
+        return Ranking(scores, factors, avoided, self._odd_of(intent.snapshot).unhealthy)
+
+    def _odd_of(self, snapshot: FleetSnapshot) -> "Odd":
+        if snapshot is not self._odd.snapshot:
+            self._odd = Odd.of(snapshot)
+        return self._odd
 
     @contextmanager
     def chance_restored(self) -> Iterator[None]:
@@ -270,10 +293,6 @@ def _refusal_for_model(
         action="Wait: the next slot that becomes free is given to the next client in turn",
         retry_in_s=RETRY_S,
     )
-
-
-def _best_first(ranked: Ranked) -> tuple[bool, bool, float, float]:
-    return ranked.backend.status is not Status.HEALTHY, ranked.is_avoided, -ranked.score, ranked.tie
 
 
 class Slot(Hold):

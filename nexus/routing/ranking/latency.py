@@ -1,12 +1,15 @@
 """How long each candidate is expected to take, compared like with like."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import log2
 from typing import Final
 
-from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, FIRST_ANSWER_TOKENS, size_class
+import msgspec
+
+from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, FIRST_ANSWER_TOKENS, ModelLoad, size_class
 from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer, silent_s
+from nexus.routing.ranking.candidates import Candidates, waiting
 
 PRIOR_WEIGHT: Final = 2.0
 """How many measurements the mean of all candidates counts for."""
@@ -22,49 +25,73 @@ VALID_S: Final = 0.1
 MAX_REMEMBERED: Final = 1024
 
 
+class _Known(msgspec.Struct, frozen=True):
+    """Expectations for one kind of request."""
+
+    computed_at: float
+    by_name: Mapping[str, float] | None
+    """Of each backend; None: nothing was measured."""
+    offers: Sequence[Offer]
+    in_order: Sequence[float]
+    """The same for each of *offers*."""
+
+
 class Latencies:
     """Expected latencies, computed at most every ``VALID_S`` for each kind of request."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, bool, int], tuple[float, dict[str, float] | None]] = {}
-        """By model, form and size: when they were computed, and those of each backend; None: nothing was measured."""
+        self._known: dict[tuple[str, bool, int], _Known] = {}
+        """By model, form and size."""
 
-    def expected(self, offers: Sequence[Offer], model: str, now: float, wanted: Requirements) -> list[float] | None:
+    def expected(
+        self,
+        offers: Sequence[Offer],
+        model: str,
+        now: float,
+        wanted: Requirements,
+        figures: Sequence[ModelLoad] | None = None,
+    ) -> Sequence[float] | None:
         """Return the expected latency of each candidate for a request, as the logarithm to base 2 of milliseconds; None
         when nothing was measured for any candidate.
 
         A candidate that has been silent for longer is expected to take at least as long as its silence.
 
         :param model: the model asked for, after aliases.
+        :param figures: those of the model at each candidate; None: they are looked up.
         """
         is_stream = wanted.is_stream
         key = (model, is_stream, size_class(wanted.prompt_tokens) if is_stream else _size_of_whole(offers, wanted))
-        computed_at, known = self._known.get(key, _NEVER)
-        if not 0.0 <= now - computed_at < VALID_S:
+        known = self._known.get(key, _NEVER)
+        if not 0.0 <= now - known.computed_at < VALID_S:
             known = self._compute(key, offers, now)
-        if known is None:
+        elif known.by_name is not None and known.offers != offers:
+            known = self._rearrange(key, known, offers, now)
+        if known.by_name is None:
             return None
-        try:
-            expected = [known[backend.name] for backend, _ in offers]
-        except KeyError:
-            # Another request for the model had other candidates.
-            computed = self._compute(key, offers, now)
-            if computed is None:
-                return None
-            expected = list(computed.values())
-        return _not_below_silence(expected, offers, now, is_stream=is_stream)
+        figures = Candidates(offers).figures() if figures is None else figures
+        return _not_below_silence(known.in_order, offers, figures, now, is_stream=is_stream)
 
-    def _compute(self, key: tuple[str, bool, int], offers: Sequence[Offer], now: float) -> dict[str, float] | None:
+    def _compute(self, key: tuple[str, bool, int], offers: Sequence[Offer], now: float) -> _Known:
         _, is_stream, size = key
         expected = expected_doublings(offers, now, is_stream=is_stream, size=size)
-        known = None if expected is None else {backend.name: expected[at] for at, (backend, _) in enumerate(offers)}
+        by_name = None if expected is None else {backend.name: expected[at] for at, (backend, _) in enumerate(offers)}
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
-        self._known[key] = now, known
+        known = self._known[key] = _Known(now, by_name, offers, expected or ())
+        return known
+
+    def _rearrange(self, key: tuple[str, bool, int], known: _Known, offers: Sequence[Offer], now: float) -> _Known:
+        """Return the same expectations for other candidates; computed anew if one is not among those known."""
+        by_name = known.by_name or {}
+        try:
+            expected = [by_name[backend.name] for backend, _ in offers]
+        except KeyError:
+            return self._compute(key, offers, now)
+        known = self._known[key] = _Known(known.computed_at, by_name, offers, expected)
         return known
 
 
-_NEVER: Final[tuple[float, dict[str, float] | None]] = (float("-inf"), None)
+_NEVER: Final = _Known(float("-inf"), None, (), ())
 
 
 def _size_of_whole(offers: Sequence[Offer], wanted: Requirements) -> int:
@@ -125,16 +152,16 @@ def _deviation(means: dict[int, tuple[float, float]], means_of_all: dict[int, fl
     return (own + PRIOR_WEIGHT * prior) / (own_weight + PRIOR_WEIGHT)
 
 
-def _not_below_silence(expected: list[float], offers: Sequence[Offer], now: float, *, is_stream: bool) -> list[float]:
+def _not_below_silence(
+    expected: Sequence[float], offers: Sequence[Offer], figures: Sequence[ModelLoad], now: float, *, is_stream: bool
+) -> Sequence[float]:
     silent: list[tuple[int, float]] = []
-    for at, (backend, model) in enumerate(offers):
-        figures = backend.load.models.get(model)
-        if figures is not None and (figures.first_token if is_stream else figures.whole).waiting:
-            silence = silent_s(backend, figures, now, is_stream=is_stream)
-            if silence > 0.0 and log2(silence * 1000) > expected[at]:
-                silent.append((at, silence))
+    for at in waiting(figures, is_stream=is_stream):
+        silence = silent_s(offers[at][0], figures[at], now, is_stream=is_stream)
+        if silence > 0.0 and log2(silence * 1000) > expected[at]:
+            silent.append((at, silence))
     if silent:
-        expected = expected.copy()
+        expected = [*expected]
         for at, silence in silent:
             expected[at] = log2(silence * 1000)
     return expected

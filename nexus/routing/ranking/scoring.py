@@ -6,9 +6,10 @@ from typing import Final
 
 import msgspec
 
-from nexus.domain.backend import Backend, Status
-from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT
+from nexus.domain.backend import Backend, BackendLoad, Status
+from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, ModelLoad
 from nexus.domain.silence import Offer
+from nexus.routing.ranking.candidates import Candidates, failing, has_learned
 
 MAX_REMEMBERED_MODELS: Final = 1024
 MAX_REMEMBERED_TURNS: Final = 64
@@ -69,47 +70,64 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
 
 def busy_requests(offers: Sequence[Offer], now: float) -> list[float]:
     """Return with how many requests of usual size each candidate is busy; see :func:`load_of`."""
-    return load_of(offers, now)[0]
+    return list(load_of(Candidates(offers), now)[0])
 
 
-def load_of(offers: Sequence[Offer], now: float) -> tuple[list[float], list[float | None]]:
+def load_of(
+    candidates: Candidates, now: float, figures: Sequence[ModelLoad] | None = None
+) -> tuple[Sequence[float], Sequence[float | None]]:
     """Return with how many requests of usual size each candidate is busy, and how many it works on at once.
 
     The requests of all workers and replicas of this Nexus count half by their number, as each takes a slot, and half by
     their tokens, relative to the mean of all candidates: the sum over the candidates is the number of requests. Those
-    of other clients are added as the
-    engine reports them, and a recent failure counts as one more; else a backend that fails at once would look idle and
-    get them all.
+    of other clients are added as the engine reports them, and a recent failure counts as one more; else a backend that
+    fails at once would look idle and get them all.
+
+    :param figures: those of the model at each; None: they are looked up.
     """
-    busy: list[float] = []
-    costs: list[int] = []
-    slots: list[float | None] = []
-    extra: list[tuple[int, float]] = []
-    has_guess = False
-    for backend, model in offers:
-        load = backend.load
-        in_flight, elsewhere = load.in_flight, load.elsewhere
-        cost = load.prompt_tokens + ANSWER_TOKEN_WEIGHT * load.answer_tokens if in_flight else 0
-        if elsewhere.in_flight:
-            in_flight += elsewhere.in_flight
-            cost += elsewhere.prompt_tokens + ANSWER_TOKEN_WEIGHT * elsewhere.answer_tokens
-        busy.append(in_flight)
-        costs.append(cost)
-        most = None if (facts := backend.models.get(model)) is None else facts.max_in_flight
-        slots.append(backend.slots if most is None else min(most, backend.slots or most))
-        if load.told is not None:
-            extra.append((len(costs) - 1, load.told.other_requests(now)))
-            has_guess = True
-        if (figures := load.models.get(model)) is not None:
-            if figures.failures:
-                extra.append((len(costs) - 1, figures.recent_failures(now)))
-            has_guess = has_guess or figures.learned.limit is not None
-    if len(costs) > 1 and (total := sum(costs)):
-        by_count, by_token = 1.0 - TOKEN_PART, TOKEN_PART * sum(busy) / total
-        busy = [by_count * requests + by_token * costs[at] for at, requests in enumerate(busy)]
-    for at, requests in extra:
-        busy[at] += requests
-    return busy, _with_guesses(slots, offers, now) if has_guess else slots
+    figures = candidates.figures() if figures is None else figures
+    in_flight, told, failed = candidates.in_flight(), candidates.told(), failing(figures)
+    busy: list[float] = [*in_flight]
+    if len(busy) > 1 and any(in_flight):
+        costs = [_cost(load) if count else 0 for count, load in zip(in_flight, candidates.loads, strict=True)]
+        if total := sum(costs):
+            by_count, by_token = 1.0 - TOKEN_PART, TOKEN_PART * sum(in_flight) / total
+            busy = [
+                by_count * count + by_token * cost if count else 0 for count, cost in zip(in_flight, costs, strict=True)
+            ]
+    for at, report in enumerate(told):
+        if report is not None:
+            busy[at] += report.other_requests(now)
+    for at in failed:
+        busy[at] += figures[at].recent_failures(now)
+    if told or has_learned(figures):
+        return busy, _with_guesses([*candidates.slots], candidates.offers, now)
+    return busy, candidates.slots
+
+
+def load_of_one(offer: Offer, now: float) -> tuple[float, float | None]:
+    """Return the same for a sole candidate, which is the commonest case in a small fleet."""
+    backend, model = offer
+    load, figures = backend.load, backend.load.models.get(model)
+    busy: float = load.everywhere
+    facts = backend.models.get(model)
+    slots: float | None = backend.slots
+    if facts is not None and facts.max_in_flight is not None:
+        slots = min(facts.max_in_flight, slots or facts.max_in_flight)
+    if load.told is not None:
+        busy += load.told.other_requests(now)
+    if figures is not None and figures.failures:
+        busy += figures.recent_failures(now)
+    if load.told is not None or (figures is not None and figures.learned.limit is not None):
+        return busy, _with_guesses([slots], (offer,), now)[0]
+    return busy, slots
+
+
+def _cost(load: BackendLoad) -> int:
+    """Return the tokens of all requests in flight at a backend, by the time that they take."""
+    elsewhere = load.elsewhere
+    answers, prompts = load.answer_tokens + elsewhere.answer_tokens, load.prompt_tokens + elsewhere.prompt_tokens
+    return prompts + ANSWER_TOKEN_WEIGHT * answers
 
 
 def _with_guesses(known: list[float | None], offers: Sequence[Offer], now: float) -> list[float | None]:
@@ -152,16 +170,7 @@ def load_points(backend: Backend, busy: float, slots: float | None) -> float:
     return max(0.0, BUSY_POINTS * (limit - busy) / (limit - slots))
 
 
-def shares_differ(offers: Sequence[Offer]) -> bool:
-    """Whether the candidates have different shares of the work."""
-    first = offers[0][0].share if offers else 1.0
-    for backend, _ in offers:  # noqa: SIM110 - a generator would cost more than the comparisons
-        if backend.share != first:
-            return True
-    return False
-
-
-def relative_to_shares(offers: Sequence[Offer], busy: Sequence[float]) -> list[float]:
+def relative_to_shares(offers: Sequence[Offer], busy: Sequence[float]) -> Sequence[float]:
     """Return how busy each candidate is relative to its share.
 
     Candidates of the same priority are compared. A candidate with no more than its share of their requests, the new
@@ -207,63 +216,88 @@ def random_tie(share: float, drawn: float) -> float:
     return -log(1.0 - drawn) / share
 
 
+class Turn(msgspec.Struct, frozen=True, gc=False):
+    """The turns of the candidates of one ranking."""
+
+    offers: Sequence[Offer]
+    doublings: Sequence[float] | None
+    fastest: float
+    now: float
+    """The time of the last turn, in units of work."""
+    through: Mapping[str, float]
+    """When each backend will have finished its work."""
+    credit: float
+    """In turns."""
+    first_wait: float
+    draws: Sequence[float]
+    """Chance between equals."""
+
+    def cost(self, at: int) -> float:
+        """Return what one request costs a candidate, relative to its share."""
+        # A cost is relative to that of the fastest, as requests of all sizes take turns together.
+        slowness = 1.0 if self.doublings is None else 2.0 ** (self.doublings[at] - self.fastest)
+        return slowness / self.offers[at][0].share
+
+    def tie(self, at: int) -> float:
+        """Return its place in the order of turns, lowest first."""
+        cost, begins = self.cost(at), self.through.get(self.offers[at][0].name)
+        if begins is None:
+            return self.now + self.draws[at] * cost * self.first_wait
+        return max(self.now - self.credit * cost, begins) + self.draws[at] * cost * 1e-6
+
+
 class Turns:
     """Divides requests among equal candidates by share and speed: one that is half as fast gets half as many turns."""
 
     def __init__(self, draw: Callable[[], float]) -> None:
         self._draw = draw
-        self._credit = 0.0
-        """In turns, as of the last ranking."""
         self._models: dict[str, tuple[float, dict[str, float]]] = {}
         """By model: the time of the last turn, and when each backend will have finished its work; in units of work."""
-        self.costs: Final[dict[str, float]] = {}
-        """What one request costs each backend of the last ranking, relative to its share."""
+        self._last: Turn | None = None
+        """Of the last ranking; None if it was not decided by turns."""
 
-    def ties(
-        self, offers: Sequence[Offer], model: str, doublings: Sequence[float] | None, *, by_share: bool
-    ) -> list[float]:
-        """Return the order of turns, lowest first, with chance between equals."""
+    def begin(self, offers: Sequence[Offer], model: str, doublings: Sequence[float] | None, *, by_share: bool) -> Turn:
+        """Return the turns of *offers*."""
         now, through = self._models.get(model, _NO_TURNS)
-        costs, draw = self.costs, self._draw
-        costs.clear()
+        draw = self._draw
         # Where shares differ, a backend catches up on turns that it was too busy for. A backend without a turn so far
         # waits for part of one; otherwise it would come first however small its share.
-        self._credit, first_wait = (CREDITED_TURNS, 1.0) if by_share else (0.0, 1e-6)
-        # A cost is relative to that of the fastest, as requests of all sizes take turns together.
+        credit, first_wait = (CREDITED_TURNS, 1.0) if by_share else (0.0, 1e-6)
         fastest = min(doublings) if doublings else 0.0
-        ties: list[float] = []
-        for at, (backend, _) in enumerate(offers):
-            name = backend.name
-            costs[name] = cost = (1.0 if doublings is None else 2.0 ** (doublings[at] - fastest)) / backend.share
-            begins = through.get(name)
-            if begins is None:
-                ties.append(now + draw() * cost * first_wait)
-            else:
-                earliest = now - self._credit * cost
-                ties.append((earliest if earliest > begins else begins) + draw() * cost * 1e-6)  # noqa: FURB136 - a call
-        return ties
+        draws = [draw() for _ in offers]
+        self._last = Turn(offers, doublings, fastest, now, through, credit, first_wait, draws)
+        return self._last
+
+    def ties(self, offers: Sequence[Offer], model: str, *, by_share: bool) -> list[float]:
+        """Return the order of turns, lowest first, with chance between equals."""
+        turn = self.begin(offers, model, None, by_share=by_share)
+        return [turn.tie(at) for at in range(len(offers))]
 
     def take(self, backend: str, model: str) -> None:
         """Record that *backend* got a request for *model*; a sole candidate takes no turn from any other."""
-        cost = self.costs.get(backend)
-        if cost is None:
+        last = self._last
+        if last is None:
             return
-        found = self._models.get(model)
+        place = next((at for at, (candidate, _) in enumerate(last.offers) if candidate.name == backend), None)
+        if place is None:
+            return
+        cost, found = last.cost(place), self._models.get(model)
         if found is None:
             if len(self._models) >= MAX_REMEMBERED_MODELS:
                 self._models.clear()
             found = 0.0, {}
         now, through = found
-        begins = max(now - self._credit * cost, through.get(backend, now))
+        begins = max(now - last.credit * cost, through.get(backend, now))
         now = max(now, begins)
-        if len(through) >= MAX_REMEMBERED_TURNS:
-            through = {name: at for name, at in through.items() if at > now}
+        is_full = len(through) >= MAX_REMEMBERED_TURNS
+        # A copy, because earlier rankings refer to the times before.
+        through = {name: at for name, at in through.items() if at > now} if is_full else through.copy()
         through[backend] = begins + cost
         self._models[model] = now, through
 
     def skip(self) -> None:
         """Record that the last ranking was not decided by turns."""
-        self.costs.clear()
+        self._last = None
 
 
 _NO_TURNS: Final[tuple[float, Mapping[str, float]]] = (0.0, {})

@@ -13,16 +13,19 @@ from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
 from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer
-from nexus.routing.ranking.latency import Latencies, latency_points
+from nexus.routing.ranking.candidates import Candidates, RememberedCandidates
+from nexus.routing.ranking.latency import FREE_DOUBLINGS, Latencies, latency_points
+from nexus.routing.ranking.ranking import ListedScores, Scores
 from nexus.routing.ranking.scoring import (
     MAX_REMEMBERED_MODELS,
     Ranked,
+    Turn,
     Turns,
     load_of,
+    load_of_one,
     load_points,
     random_tie,
     relative_to_shares,
-    shares_differ,
 )
 
 FULL_WEIGHT: Final = 100
@@ -65,12 +68,17 @@ class Strategy(ABC):
         self._clock = clock
 
     @abstractmethod
-    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> list[Ranked]:
+    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> Scores:
         """Score each of *offers*, in their order, without the factors of the stages.
 
         :param model: the model asked for, after aliases.
         :param wanted: what the request requires.
         """
+
+    def rank_one(self, offer: Offer, model: str, wanted: Requirements) -> Ranked:
+        """Score a sole candidate."""
+        scores = self.rank((offer,), model, wanted)
+        return scores.ranked(0, scores.points[0], is_avoided=False)
 
     @abstractmethod
     def reason(self, backend: Backend, score: float) -> str:
@@ -91,13 +99,15 @@ class Strategy(ABC):
 class IndependentStrategy(Strategy):
     """A strategy that scores each backend without regard to the others."""
 
-    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> list[Ranked]:
+    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> Scores:
         del wanted
         ties = self.ties([backend for backend, _ in offers], model)
-        return [
-            Ranked(backend, own_name, self.score(backend), tie=tie, in_flight=backend.load.everywhere)
-            for (backend, own_name), tie in zip(offers, ties, strict=True)
-        ]
+        return ListedScores(
+            [
+                Ranked(backend, own_name, self.score(backend), tie=tie, in_flight=backend.load.everywhere)
+                for (backend, own_name), tie in zip(offers, ties, strict=True)
+            ]
+        )
 
     @abstractmethod
     def score(self, backend: Backend) -> float:
@@ -120,56 +130,60 @@ class Smart(Strategy):
         self._priority, self._load, self._latency = weights.priority, weights.load, weights.latency
         self._latencies = Latencies()
         self._turns = Turns(chance.random)
+        self._candidates = RememberedCandidates()
 
-    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> list[Ranked]:
-        now = self._clock()
+    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> Scores:
         if not offers:
-            return []
-        if len(offers) == 1:
-            # The commonest case in a small fleet: there is nothing to compare with.
-            ((backend, own_name),) = offers
-            self._turns.skip()
-            (busy,), (slots,) = load_of(offers, now)
-            return [self._ranked(backend, own_name, 0.0, busy, busy, slots, None, 0.0)]
-        by_share = shares_differ(offers)
-        requests, capacities = load_of(offers, now)
-        relative = relative_to_shares(offers, requests) if by_share else requests
-        doublings = self._latencies.expected(offers, model, now, wanted)
-        ties = self._turns.ties(offers, model, doublings, by_share=by_share)
-        fastest = min(doublings) if doublings else 0.0
-        return [
-            self._ranked(
-                backend,
-                own_name,
-                ties[at],
-                requests[at],
-                relative[at],
-                capacities[at],
-                doublings[at] if doublings else None,
-                fastest,
-            )
-            for at, (backend, own_name) in enumerate(offers)
-        ]
+            return ListedScores(())
+        now, candidates = self._clock(), self._candidates.of(offers, model)
+        figures, in_flight = candidates.figures(), candidates.in_flight()
+        busy, slots = load_of(candidates, now, figures)
+        relative = relative_to_shares(offers, busy) if candidates.by_share else busy
+        doublings = self._latencies.expected(offers, model, now, wanted, figures)
+        turn = self._turns.begin(offers, model, doublings, by_share=candidates.by_share)
+        points = self._points(candidates, relative, slots, turn)
+        return SmartScores(offers, points, in_flight, busy, relative, slots, turn)
 
-    def _ranked(  # noqa: PLR0913 - all that is shown of one candidate
-        self,
-        backend: Backend,
-        own_name: str,
-        tie: float,
-        busy: float,
-        relative: float,
-        slots: float | None,
-        doublings: float | None,
-        fastest: float,
-    ) -> Ranked:
-        priority = backend.priority
-        latency = 100.0 if doublings is None else latency_points(doublings, fastest)
-        load = load_points(backend, relative, slots) if relative else 100.0
-        points = load * self._load + latency * self._latency
-        if priority < 100:
-            points += (100 - priority) * self._priority
-        in_flight = backend.load.everywhere
-        return Ranked(backend, own_name, points / 100, tie, in_flight, busy, load, doublings, latency)
+    def rank_one(self, offer: Offer, model: str, wanted: Requirements) -> Ranked:
+        del model, wanted
+        self._turns.skip()
+        backend, own_name = offer
+        busy, slots = load_of_one(offer, self._clock())
+        load = load_points(backend, busy, slots) if busy else 100.0
+        points = load * self._load + 100.0 * self._latency
+        if backend.priority < 100:
+            points += (100 - backend.priority) * self._priority
+        return Ranked(backend, own_name, points / 100, 0.0, backend.load.everywhere, busy, load)
+
+    def _points(
+        self, candidates: Candidates, relative: Sequence[float], slots: Sequence[float | None], turn: Turn
+    ) -> list[float]:
+        """Return the score of each candidate.
+
+        :param relative: the requests that it is busy with, relative to its share where shares differ.
+        """
+        weight, idle = self._load, 100.0 * self._load
+        loads: Sequence[float] = (
+            [
+                weight * load_points(backend, requests, slots[at]) if requests else idle
+                for at, (requests, (backend, _)) in enumerate(zip(relative, candidates.offers, strict=True))
+            ]
+            if any(relative)
+            else [idle] * len(relative)
+        )
+        by_latency, by_priority = self._latency, self._priority
+        doublings = turn.doublings
+        if doublings is None or max(doublings) - turn.fastest <= FREE_DOUBLINGS:
+            fast = 100.0 * by_latency
+            return [
+                (load + fast + priority * by_priority) / 100
+                for load, priority in zip(loads, candidates.priorities, strict=True)
+            ]
+        fastest = turn.fastest
+        return [
+            (load + latency_points(doubling, fastest) * by_latency + priority * by_priority) / 100
+            for load, doubling, priority in zip(loads, doublings, candidates.priorities, strict=True)
+        ]
 
     def reason(self, backend: Backend, score: float) -> str:
         return f"highest_score:{backend.name}:{score:.2f}"
@@ -184,8 +198,46 @@ class Smart(Strategy):
         )
 
     def chosen(self, backend: Backend, model: str) -> None:
-        if self._turns.costs:
-            self._turns.take(backend.name, model)
+        self._turns.take(backend.name, model)
+
+
+class SmartScores(Scores):
+    """The scores of *smart*, and what they consist of."""
+
+    __slots__ = ("_busy", "_in_flight", "_relative", "_slots", "_turn", "offers", "points")
+
+    def __init__(  # noqa: PLR0913 - all that is shown of the candidates
+        self,
+        offers: Sequence[Offer],
+        points: Sequence[float],
+        in_flight: Sequence[int],
+        busy: Sequence[float],
+        relative: Sequence[float],
+        slots: Sequence[float | None],
+        turn: Turn,
+    ) -> None:
+        self.offers, self.points = offers, points
+        self._in_flight, self._busy, self._relative, self._slots = in_flight, busy, relative, slots
+        self._turn = turn
+
+    def tie(self, at: int) -> float:
+        return self._turn.tie(at)
+
+    def ranked(self, at: int, score: float, *, is_avoided: bool) -> Ranked:
+        turn, (backend, own_name) = self._turn, self.offers[at]
+        doublings = None if turn.doublings is None else turn.doublings[at]
+        return Ranked(
+            backend,
+            own_name,
+            score,
+            self.tie(at),
+            self._in_flight[at],
+            self._busy[at],
+            load_points(backend, self._relative[at], self._slots[at]),
+            doublings,
+            100.0 if doublings is None else latency_points(doublings, turn.fastest),
+            is_avoided,
+        )
 
 
 class RoundRobin(IndependentStrategy):
@@ -218,10 +270,10 @@ class RoundRobin(IndependentStrategy):
         turn = next((index for index, name in enumerate(names) if name > last), 0)
         places: list[float] = [(self._index[backend.name] - turn) % len(names) for backend in backends]
         offers = [(backend, model) for backend in backends]
-        if not shares_differ(offers):
+        if len({backend.share for backend in backends}) <= 1:
             self._turns.skip()
             return places
-        due = self._turns.ties(offers, model, None, by_share=True)
+        due = self._turns.ties(offers, model, by_share=True)
         order = sorted(range(len(backends)), key=due.__getitem__)
         return [order.index(at) for at in range(len(backends))]
 
@@ -240,14 +292,15 @@ class LeastLoaded(Strategy):
     def __init__(self, weights: WeightsConfig, chance: Random, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(weights, chance, clock)
         self._turns = Turns(chance.random)
+        self._candidates = RememberedCandidates()
 
-    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> list[Ranked]:
+    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> Scores:
         del wanted
-        by_share = shares_differ(offers)
-        busy, slots = load_of(offers, self._clock())
-        relative = relative_to_shares(offers, busy) if by_share else busy
-        ties = self._ties(offers, model, by_share=by_share)
-        return [
+        candidates = self._candidates.of(offers, model)
+        busy, slots = load_of(candidates, self._clock())
+        relative = relative_to_shares(offers, busy) if candidates.by_share else busy
+        ties = self._ties(offers, model, by_share=candidates.by_share)
+        listed = [
             Ranked(
                 backend,
                 own_name,
@@ -258,11 +311,12 @@ class LeastLoaded(Strategy):
             )
             for at, (backend, own_name) in enumerate(offers)
         ]
+        return ListedScores(listed)
 
     def _ties(self, offers: Sequence[Offer], model: str, *, by_share: bool) -> list[float]:
         """Return turns where shares differ, else chance, by which a backend could not catch up on missed turns."""
         if by_share:
-            return self._turns.ties(offers, model, None, by_share=True)
+            return self._turns.ties(offers, model, by_share=True)
         self._turns.skip()
         draw = self._random
         return [draw() for _ in offers]

@@ -35,7 +35,7 @@ class TestHealth:
         ],
     )
     def test_a_backend_that_certainly_cannot_answer_is_out(self, state):
-        assert ranked(Schedule(), make_backend(**state)) == []
+        assert list(ranked(Schedule(), make_backend(**state))) == []
 
     @pytest.mark.parametrize("status", [s for s in Status if s not in (Status.HEALTHY, Status.DRAINING)])
     def test_any_other_status_makes_a_last_resort(self, status):

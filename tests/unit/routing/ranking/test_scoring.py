@@ -6,6 +6,7 @@ from nexus.domain.backend import BackendLoad
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.model import ModelFacts
 from nexus.domain.shared_load import Elsewhere
+from nexus.routing.ranking.candidates import Candidates
 from nexus.routing.ranking.scoring import busy_requests, load_of, load_points
 from nexus.testing.builders import MODEL, make_backend
 
@@ -78,7 +79,7 @@ def test_a_report_that_is_overdue_counts_less_and_less():
 def test_a_limit_for_the_model_is_the_capacity_for_it(fields):
     limited = make_backend("a", models=[ModelFacts(name=MODEL, max_in_flight=4)], max_in_flight=1024, **fields)
 
-    _, capacities = load_of([(limited, MODEL), (make_backend("b", max_in_flight=4), MODEL)], NOW)
+    _, capacities = load_of(Candidates([(limited, MODEL), (make_backend("b", max_in_flight=4), MODEL)]), NOW)
 
     assert capacities[0] == 4
     assert load_points(limited, 4, capacities[0]) == 10

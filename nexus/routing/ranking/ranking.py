@@ -1,0 +1,126 @@
+"""The order of the candidates: the best first, and the others only when they are looked at."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import overload
+
+import msgspec
+
+from nexus.domain.silence import Offer
+from nexus.routing.ranking.scoring import Ranked
+
+
+class Scores(ABC):
+    """What a strategy found of each candidate, by its position; it does not change afterwards."""
+
+    __slots__ = ()
+
+    offers: Sequence[Offer]
+    points: Sequence[float]
+    """The score of each, without the factors of the stages."""
+
+    @abstractmethod
+    def tie(self, at: int) -> float:
+        """Return the order of one among equal scores, lowest first."""
+
+    @abstractmethod
+    def ranked(self, at: int, score: float, *, is_avoided: bool) -> Ranked:
+        """Return one of them, with its final score."""
+
+
+class ListedScores(Scores):
+    """Scores of a strategy that has made all candidates already."""
+
+    __slots__ = ("_listed", "offers", "points")
+
+    def __init__(self, listed: Sequence[Ranked]) -> None:
+        self._listed = listed
+        self.offers = [(ranked.backend, ranked.model) for ranked in listed]
+        self.points = [ranked.score for ranked in listed]
+
+    def tie(self, at: int) -> float:
+        return self._listed[at].tie
+
+    def ranked(self, at: int, score: float, *, is_avoided: bool) -> Ranked:
+        found = self._listed[at]
+        if score == found.score and not is_avoided:
+            return found
+        return msgspec.structs.replace(found, score=score, is_avoided=is_avoided)
+
+
+class Ranking(Sequence[Ranked]):
+    """Candidates, best first: unhealthy ones come last, and avoided ones after all others."""
+
+    __slots__ = ("_avoided", "_best", "_order", "_points", "_scores", "_standing")
+
+    def __init__(
+        self,
+        scores: Scores,
+        factors: Mapping[str, float] | None = None,
+        avoided: frozenset[str] | None = None,
+        last_resorts: frozenset[str] | None = None,
+    ) -> None:
+        """:param factors: by the names of backends, what their scores are multiplied by.
+        :param avoided: the names of backends that are asked only when no other is left.
+        :param last_resorts: the names of backends that are asked only when not even one of those is left.
+        """
+        self._scores = scores
+        self._points = scores.points
+        self._avoided = avoided or frozenset()
+        self._standing: list[int] | None = None
+        self._order: list[Ranked] | None = None
+        if factors:
+            pairs = zip(scores.points, scores.offers, strict=True)
+            self._points = [
+                points * factors[offer[0].name] if offer[0].name in factors else points for points, offer in pairs
+            ]
+        if avoided or last_resorts:
+            last, worse = last_resorts or frozenset(), self._avoided
+            self._standing = [2 * (backend.name in last) + (backend.name in worse) for backend, _ in scores.offers]
+        self._best = self._find_best()
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    def __iter__(self) -> Iterator[Ranked]:
+        if self._best is not None:
+            yield self._best
+            if len(self._points) > 1:
+                yield from self._ordered()[1:]
+
+    @overload
+    def __getitem__(self, at: int) -> Ranked: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Ranked]: ...
+    def __getitem__(self, at: int | slice) -> Ranked | Sequence[Ranked]:
+        if at == 0 and self._best is not None:
+            return self._best
+        return self._ordered()[at]
+
+    def _find_best(self) -> Ranked | None:
+        """Return the first one, without ordering the others."""
+        points = self._points
+        if not points:
+            return None
+        if self._standing is None:
+            highest = max(points)
+            if points.count(highest) == 1:
+                return self._ranked(points.index(highest))
+            equal = [at for at, score in enumerate(points) if score == highest]
+        else:
+            best = min(self._standing)
+            among = [at for at, standing in enumerate(self._standing) if standing == best]
+            highest = max([points[at] for at in among])
+            equal = [at for at in among if points[at] == highest]
+        return self._ranked(equal[0] if len(equal) == 1 else min(equal, key=self._scores.tie))
+
+    def _ordered(self) -> list[Ranked]:
+        if self._order is None:
+            standing, points, tie = self._standing or [0] * len(self), self._points, self._scores.tie
+            order = sorted(range(len(self)), key=lambda at: (standing[at], -points[at], tie(at)))
+            self._order = [self._ranked(at) for at in order]
+        return self._order
+
+    def _ranked(self, at: int) -> Ranked:
+        is_avoided = bool(self._avoided) and self._scores.offers[at][0].name in self._avoided
+        return self._scores.ranked(at, self._points[at], is_avoided=is_avoided)
