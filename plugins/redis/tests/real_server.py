@@ -64,7 +64,7 @@ class RealServer:
                 return self
 
     def client(self):
-        return redis.Redis(unix_socket_path=str(self.socket), retry=Retry(NoBackoff(), 0))
+        return redis.Redis(unix_socket_path=str(self.socket), protocol=2, retry=Retry(NoBackoff(), 0))
 
     def hang(self):
         self._process.send_signal(signal.SIGSTOP)
