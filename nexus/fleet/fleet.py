@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
+import msgspec
 import structlog
 
 from nexus.config.fleet_file import Load
@@ -44,6 +45,18 @@ log = structlog.get_logger("nexus.fleet")
 _without_environ: Load = partial(load_backend, environ={})
 
 
+class Decided(msgspec.Struct, frozen=True):
+    """What an administrator has decided about one backend."""
+
+    name: str
+    is_draining: bool | None = None
+    """None: whether it is approved."""
+
+
+async def _tell_none(_: Decided) -> None:
+    pass
+
+
 class Fleet:
     """Answers questions about backends and takes reports of them; used on one event loop."""
 
@@ -78,6 +91,8 @@ class Fleet:
         self.upstream_settings: dict[str, UpstreamSettings] = {}
         """By name, those of each backend that is not configured; current before a change of the fleet is published."""
         self.on_settings_changed: Callable[[str], None] = lambda _: None
+        self.on_decision: Callable[[Decided], Awaitable[None]] = _tell_none
+        """Called after an administrator has decided."""
         self._need_approval: frozenset[str] = frozenset()
         self._search = Search(self._sightings, self._update_members)
         self.added = AddedBackends(lambda: self._plan, load, store, self._update_members)
@@ -227,10 +242,12 @@ class Fleet:
     async def drain(self, name: str) -> None:
         """Send no more requests to the backend of that name. :raises BackendNotFound: there is none."""
         self._watch(name).drain()
+        await self.on_decision(Decided(name, is_draining=True))
 
     async def undrain(self, name: str) -> None:
         """Return it to service once a probe succeeds. :raises BackendNotFound: there is none."""
         self._watch(name).undrain()
+        await self.on_decision(Decided(name, is_draining=False))
 
     @property
     def are_decisions_kept(self) -> bool:
@@ -256,6 +273,7 @@ class Fleet:
         :raises StoreError: the decision could not be stored.
         """
         await self._applicants.decide(name, Trust.APPROVED, url)
+        await self.on_decision(Decided(name))
 
     async def reject(self, name: str, url: str | None = None) -> None:
         """Keep a server that announced itself out of the fleet; requests that it serves are finished.
@@ -266,6 +284,23 @@ class Fleet:
         :raises StoreError: the decision could not be stored.
         """
         await self._applicants.decide(name, Trust.REJECTED, url)
+        await self.on_decision(Decided(name))
+
+    def follow_drain(self, name: str, *, is_draining: bool) -> None:
+        """Do as another replica was told; nothing if the backend is not in this fleet."""
+        if (watch := self._health.get(backend_id(name))) is not None:
+            (watch.drain if is_draining else watch.undrain)()
+
+    async def follow_approvals(self) -> None:
+        """Read the approvals in the store again, which another replica has changed."""
+        await self._approvals.open()
+        self._update_members()
+
+    def probe_soon(self, url: str) -> None:
+        """Probe the backends at *url* now, because another replica has trouble with one."""
+        for row in self.snapshot.backends:
+            if row.url == url and (watch := self._health.get(row.id)) is not None:
+                watch.probe_soon()
 
     def _watch(self, name: str) -> Watch:
         watch = self._health.get(backend_id(name))

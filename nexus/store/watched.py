@@ -1,11 +1,13 @@
 """Wraps the store of the running proxy: failures are counted, logged, and remembered until a call succeeds."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
 
 from nexus.errors import LimitReached, StoreError
+from nexus.store.shared import Renewal, SharedStore, SlotClaim
 from nexus.store.store import MAX_BATCH, Change, Store, Total
 
 log = structlog.get_logger("nexus.store")
@@ -23,6 +25,11 @@ class WatchedStore(Store):
         self.failure: str | None = None
         """The reason of the last call's failure; None when it succeeded."""
         self.failures_total = 0
+        self.shared = store if isinstance(store, SharedStore) else None
+        """The same store, if replicas share it."""
+        self._hints: dict[str, Callable[[bytes], None]] = {}
+        if self.shared is not None:
+            self.shared.listen(self._take_hint)
 
     def __getattr__(self, name: str) -> Any:
         """Return further attributes of the store, for the plugin that provides it."""
@@ -45,6 +52,27 @@ class WatchedStore(Store):
 
     async def apply(self, changes: Sequence[Change]) -> tuple[Total, ...]:
         return await self._watched(lambda: self._store.apply(changes))
+
+    async def renew(self, replica: str, claims: Mapping[str, SlotClaim], *, ttl_s: float) -> Renewal:
+        """Renew the claims of a replica; only where replicas share the store."""
+        shared = self.shared
+        if shared is None:
+            raise StoreError("no replicas share this store")
+        return await self._watched(lambda: shared.renew(replica, claims, ttl_s=ttl_s))
+
+    async def publish(self, topic: str, message: bytes = b"") -> None:
+        """Send a hint to all other replicas, if there are any; one that is lost only makes them look later."""
+        if self.shared is not None:
+            with suppress(StoreError):
+                await self.shared.publish(topic, message)
+
+    def on_hint(self, topic: str, receive: Callable[[bytes], None]) -> None:
+        """Call *receive* with each hint of *topic* from another replica."""
+        self._hints[topic] = receive
+
+    def _take_hint(self, topic: str, message: bytes) -> None:
+        if (receive := self._hints.get(topic)) is not None:
+            receive(message)
 
     async def _watched(self, call: Callable[[], Awaitable[_T]]) -> _T:
         try:

@@ -215,7 +215,7 @@ class Nexus:
         log.info("stopped")
 
     async def _open_store(self) -> None:
-        self._store = WatchedStore(await self._sources.open_store(self.blueprint))
+        self._store = await self._sources.open_store(self.blueprint)
         self.state.store_failure = lambda: self._store.failure
         self.state.waiting = lambda: self._fleet.waiting_count
         log.info("store_opened", kind=self.blueprint.config.store.kind)
@@ -241,7 +241,6 @@ class Nexus:
             max_body_bytes=blueprint.config.queue.max_body_bytes,
         )
         self._queue = queue
-        self._sources.serve_queue(queue)
         upstreams = Upstreams(self._upstream_settings(blueprint), blueprint.config.timeouts, batch)
         self._fleet.on_settings_changed = upstreams.renew
         self._resources.callback(upstreams.close)
@@ -283,6 +282,8 @@ class Nexus:
         self._fleet.on_change(self._fleet_changed)
         await self._fleet.start()
         self._resources.push_async_callback(self._fleet.stop)
+        sharing = await self._sources.share(self._fleet, self._store, self._plane.queue)
+        self._resources.push_async_callback(sharing.aclose)
         # Clients may connect as soon as Nexus listens, so the first probes should have succeeded by then.
         await self._fleet.wait_first_probes(min(FIRST_PROBES_S, self.blueprint.config.health_check.timeout_seconds))
         for server in self._servers:

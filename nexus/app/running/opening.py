@@ -9,17 +9,17 @@ from nexus.app.composition.guards import guarded_discoverers
 from nexus.app.process.binding import Listening, listen
 from nexus.containment import described
 from nexus.errors import NexusError, StartError
-from nexus.store.store import Store
+from nexus.store.watched import WatchedStore
 
 
-async def open_store(blueprint: Blueprint) -> Store:
-    """Return the store of *blueprint*, opened.
+async def open_store(blueprint: Blueprint) -> WatchedStore:
+    """Return the store of *blueprint*, watched and opened.
 
     :raises StoreError: it cannot be opened.
     :raises StartError: it comes from a plugin, and raised another exception.
     """
     with _failures_of_store(blueprint):
-        store = blueprint.open_store(blueprint.config.store)
+        store = WatchedStore(blueprint.open_store(blueprint.config.store))
         await store.open()
         return store
 

@@ -1,5 +1,7 @@
 """Where a proxy gets its store, its sockets and its fleet: its own process, unless a parent has them for it."""
 
+from contextlib import AsyncExitStack
+
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.composition.guards import guarded_discoverers
 from nexus.app.composition.loading import load_backend_here
@@ -7,9 +9,12 @@ from nexus.app.composition.own_address import is_own_address
 from nexus.app.process.binding import Listening
 from nexus.app.running.opening import open_port, open_store
 from nexus.fleet.fleet import Fleet
+from nexus.fleet.sharing.lone_process import LoneProcess
+from nexus.fleet.sharing.slot_keeper import Waiting
 from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.routing.decision import Reserved
 from nexus.store.store import Store
+from nexus.store.watched import WatchedStore
 
 
 class OwnResources:
@@ -18,7 +23,7 @@ class OwnResources:
     announces = True
     """Whether this process announces the proxy by mDNS."""
 
-    async def open_store(self, blueprint: Blueprint) -> Store:
+    async def open_store(self, blueprint: Blueprint) -> WatchedStore:
         """Return the opened store. :raises NexusError: it cannot be opened."""
         return await open_store(blueprint)
 
@@ -40,5 +45,15 @@ class OwnResources:
             load=load_backend_here,
         )
 
-    def serve_queue(self, queue: RequestQueue[Reserved]) -> None:
-        """Take note of the requests that wait: a single process need not ask for slots."""
+    async def share(self, fleet: Fleet, store: WatchedStore, queue: RequestQueue[Reserved]) -> AsyncExitStack:
+        """Share *fleet*, which has started, with other processes, and let requests in *queue* get slots.
+
+        :returns: closing it ends that.
+        """
+        async with AsyncExitStack() as ending:
+            if store.shared is not None:
+                process = LoneProcess(fleet, store)
+                process.keeper.serve_queue(lambda name: Waiting(*queue.line.waiting_for(name)), queue.slot_freed)
+                await process.start()
+                ending.push_async_callback(process.stop)
+            return ending.pop_all()

@@ -1,6 +1,7 @@
 """What a worker has of its parent instead of its own."""
 
 import socket
+from contextlib import AsyncExitStack
 
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.process.binding import Listening
@@ -13,6 +14,7 @@ from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.routing.decision import Reserved
 from nexus.store.channel import ChannelStore
 from nexus.store.store import Store
+from nexus.store.watched import WatchedStore
 from nexus.workers.channel import Channel
 
 
@@ -29,10 +31,10 @@ class InheritedResources(OwnResources):
         self._store = ChannelStore(channel)
         self._fleet = FollowingFleet(blueprint.fleet, channel)
 
-    async def open_store(self, blueprint: Blueprint) -> Store:
+    async def open_store(self, blueprint: Blueprint) -> WatchedStore:
         del blueprint
         await self._store.open()
-        return self._store
+        return WatchedStore(self._store)
 
     async def listen(self, blueprint: Blueprint, *, may_move: bool) -> Listening:
         del blueprint, may_move
@@ -42,5 +44,7 @@ class InheritedResources(OwnResources):
         del blueprint, store, port
         return self._fleet
 
-    def serve_queue(self, queue: RequestQueue[Reserved]) -> None:
+    async def share(self, fleet: Fleet, store: WatchedStore, queue: RequestQueue[Reserved]) -> AsyncExitStack:
+        del fleet, store
         self._fleet.keeper.serve_queue(lambda name: Waiting(*queue.line.waiting_for(name)), queue.slot_freed)
+        return AsyncExitStack()

@@ -26,7 +26,6 @@ from nexus.fleet.sharing.publisher import Publisher
 from nexus.observability.logging import logs
 from nexus.observability.logging.writing import make_lock
 from nexus.store.channel import serve_store
-from nexus.store.store import Store
 from nexus.store.watched import WatchedStore
 from nexus.workers.channel import ChannelError, PeerFailed
 
@@ -56,7 +55,7 @@ class Parent:
         self._log_lock = -1
         self._resources = AsyncExitStack()
         self._own = OwnResources()
-        self._store: Store
+        self._store: WatchedStore
         self._fleet: Fleet
         self._publisher: Publisher
         self._rejected_reload: str | None = None
@@ -84,7 +83,7 @@ class Parent:
         try:
             self._log_lock = make_lock()
             logs.share(self._log_lock)
-            self._store = WatchedStore(await self._own.open_store(self.blueprint))
+            self._store = await self._own.open_store(self.blueprint)
             log.info("store_opened", kind=self.blueprint.config.store.kind)
             self._resources.push_async_callback(self._store.close)
             await self._listen(may_move=may_move_port)
@@ -146,7 +145,7 @@ class Parent:
 
     async def _publish_fleet(self) -> None:
         fleet = self._fleet = self._own.make_fleet(self.blueprint, self._store, self.port)
-        self._publisher = Publisher(fleet)
+        self._publisher = Publisher(fleet, self._store)
         await fleet.start()
         self._resources.push_async_callback(fleet.stop)
         await self._publisher.start()

@@ -5,6 +5,8 @@ The process that has the fleet
 ``publisher``          publishes the fleet, and takes what followers report and ask
 ``division``           keeps the limits that are divided the same as those of the rows
 ``replicas``           leases slots from the store that replicas share
+``shared_decisions``   follows drains and approvals of other replicas
+``lone_process``       the same for a proxy of one process, which has no followers
 ``slot_broker``        divides the slots of limited backends among processes
 A process that follows
 ``following``          the fleet of another process, with the interface of a fleet

@@ -29,8 +29,9 @@ from nexus.fleet.sharing.pages import pages_of
 from nexus.fleet.sharing.refusals import REFUSALS, to_send
 from nexus.fleet.sharing.replicas import Replicas, is_the_same_everywhere
 from nexus.fleet.sharing.rows import encode_row, settings_to_send
+from nexus.fleet.sharing.shared_decisions import SharedDecisions
 from nexus.fleet.sharing.slot_broker import OUTSIDE, Key, SlotBroker, SlotOrder, SlotReport
-from nexus.store.shared import SharedStore
+from nexus.store.watched import WatchedStore
 from nexus.workers.channel import Channel, ChannelError
 
 log = structlog.get_logger("nexus.fleet")
@@ -64,16 +65,18 @@ class _Follower:
 class Publisher:
     """The fleet as seen by the processes that follow it, each of which has a channel."""
 
-    def __init__(self, fleet: Fleet, store: SharedStore | None = None) -> None:
+    def __init__(self, fleet: Fleet, store: WatchedStore | None = None) -> None:
         """Nothing is sent before :meth:`start`.
 
-        :param store: shared with other replicas; None: there are none.
+        :param store: that of the fleet, which other replicas may share.
         """
         self._fleet = fleet
         self.broker = SlotBroker(self._order)
         self.replicas: Replicas | None = None
         """This replica among others; None: it is alone."""
-        if store is not None:
+        self._decisions: SharedDecisions | None = None
+        if store is not None and store.shared is not None:
+            self._decisions = SharedDecisions(fleet, store)
             self.replicas = Replicas(
                 store, self.broker, address=self._address, own=self._own, on_elsewhere=self._see_replicas
             )
@@ -94,8 +97,9 @@ class Publisher:
         """Publish the fleet, which has started, from now on."""
         self._fleet.on_change(self._changed)
         self._flush()
-        if self.replicas is not None:
+        if self.replicas is not None and self._decisions is not None:
             await self.replicas.start()
+            self._decisions.start()
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     async def stop(self) -> None:
@@ -103,7 +107,8 @@ class Publisher:
         if self._timer is not None:
             self._timer.cancel()
         self._followers.clear()
-        if self.replicas is not None:
+        if self.replicas is not None and self._decisions is not None:
+            await self._decisions.stop()
             await self.replicas.stop()
 
     def serve(self, name: str, channel: Channel) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -16,7 +15,8 @@ from nexus.domain.shared_load import NOWHERE_ELSE, Elsewhere
 from nexus.errors import StoreError
 from nexus.fleet.clock import wait_for_event
 from nexus.fleet.sharing.slot_broker import NOTHING_WAITS, OUTSIDE, Key, SlotBroker, SlotOrder, SlotReport
-from nexus.store.shared import LEASE_TTL_S, RENEW_EVERY_S, SharedStore, SlotClaim, SlotLease
+from nexus.store.shared import LEASE_TTL_S, RENEW_EVERY_S, SlotClaim, SlotLease
+from nexus.store.watched import WatchedStore
 
 log = structlog.get_logger("nexus.fleet")
 
@@ -42,7 +42,7 @@ class Replicas:
 
     def __init__(  # noqa: PLR0913 - what it stands between
         self,
-        store: SharedStore,
+        store: WatchedStore,
         broker: SlotBroker,
         *,
         address: Callable[[str], str | None],
@@ -50,7 +50,7 @@ class Replicas:
         on_elsewhere: Callable[[str, Elsewhere], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param store: not open yet.
+        """:param store: one that replicas share.
         :param address: returns the URL of the backend of that name; None: it has left.
         :param own: returns the requests that this replica has in flight.
         :param on_elsewhere: called with the name of a backend and the requests of all other replicas there.
@@ -75,7 +75,7 @@ class Replicas:
         self._renewed_at = clock()
         self._running: asyncio.Task[None] | None = None
         self._hint: asyncio.Task[None] | None = None
-        store.listen(self._take_hint)
+        store.on_hint(SLOTS_HINT, lambda _: self._is_due.set())
 
     async def start(self) -> None:
         """Claim slots, and renew the claims from now on."""
@@ -87,7 +87,8 @@ class Replicas:
         if self._running is not None:
             await tasks.stop(self._running)
         try:
-            await self._store.leave(self.id)
+            if self._store.shared is not None:
+                await self._store.shared.leave(self.id)
         except StoreError as exc:
             log.warning("replica_not_left", reason=str(exc))
 
@@ -198,16 +199,7 @@ class Replicas:
 
     def _send_hint(self) -> None:
         if self._hint is None or self._hint.done():
-            self._hint = tasks.start(self._publish(), name="hint")
-
-    async def _publish(self) -> None:
-        # A hint that is lost only makes the others look later.
-        with suppress(StoreError):
-            await self._store.publish(SLOTS_HINT, b"")
-
-    def _take_hint(self, topic: str, _: bytes) -> None:
-        if topic == SLOTS_HINT:
-            self._is_due.set()
+            self._hint = tasks.start(self._store.publish(SLOTS_HINT), name="hint")
 
 
 def is_the_same_everywhere(url: str) -> bool:

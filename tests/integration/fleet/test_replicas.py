@@ -2,7 +2,12 @@
 
 import pytest
 
+from nexus.domain.backend import Status
+from nexus.fleet.sharing import lone_process
 from nexus.fleet.sharing import publisher as publishing
+from nexus.fleet.sharing.lone_process import LoneProcess
+from nexus.fleet.sharing.slot_keeper import Waiting
+from nexus.store.watched import WatchedStore
 from nexus.testing.shared_store import SharedMemory
 
 
@@ -20,7 +25,7 @@ def replicas(serve, plan, start, share, shared):
     async def replicas(count, limit):
         server = await serve("vllm", "tiny")
         planned = plan(gpu={"url": server.url, "max_in_flight": limit})
-        return [await share(await start(planned), planned, 2, shared.store()) for _ in range(count)]
+        return [await share(await start(planned), planned, 2, WatchedStore(shared.store())) for _ in range(count)]
 
     return replicas
 
@@ -110,3 +115,56 @@ async def test_a_replica_that_stops_gives_its_slots_back(replicas, eventually):
         two[1][0].take()
 
     await eventually(lambda: running(two) == 3)
+
+
+async def test_a_drain_at_one_replica_holds_at_all_until_it_is_undone(replicas, shared, eventually):
+    one, two = await replicas(2, limit=4)
+
+    await one[1][0].fleet.drain("gpu")
+    await eventually(lambda: two[1][0].row().status is Status.DRAINING)
+    (late,) = await replicas(1, limit=4)
+    await eventually(lambda: late[1][0].row().status is Status.DRAINING)
+    await two[1][1].fleet.undrain("gpu")
+
+    await eventually(lambda: one[1][0].row().status is not Status.DRAINING)
+    assert "core/drained/gpu" not in shared.entries
+
+
+async def test_trouble_at_one_replica_makes_the_others_probe(serve, plan, start, share, shared, eventually):
+    server = await serve("vllm", "tiny")
+    planned = plan(gpu=server.url)
+    fleets = [await start(planned) for _ in range(2)]
+    for fleet in fleets:
+        await share(fleet, planned, 0, WatchedStore(shared.store()))
+    before = len(server.asked)
+
+    fleets[0].registry.update(fleets[0].snapshot.backends[0].id, status=Status.UNHEALTHY)
+
+    await eventually(lambda: len(server.asked) > before)
+    assert fleets[1].snapshot.backends[0].status is Status.HEALTHY
+
+
+async def test_a_proxy_of_one_process_shares_limits_too(serve, plan, start, shared, monkeypatch, eventually):
+    monkeypatch.setattr(lone_process, "is_the_same_everywhere", lambda _: True)
+    server = await serve("vllm", "tiny")
+    planned = plan(gpu={"url": server.url, "max_in_flight": 3})
+    processes, allotments = [], []
+    for _ in range(2):
+        fleet, store = await start(planned), WatchedStore(shared.store())
+        await store.open()
+        process = LoneProcess(fleet, store)
+        process.keeper.serve_queue(lambda _: Waiting(1, (0, 1, 0)), lambda _: None)
+        await process.start()
+        processes.append(process)
+        allotments.append(fleet.snapshot.backends[0].load.allotments[""])
+    first, second = allotments
+
+    await eventually(lambda: first.size == 3)
+    first.take()
+    second.on_short(second)
+    await eventually(lambda: second.size >= 1)
+
+    assert first.size + second.size <= 3
+    for process in processes:
+        await process.stop()
+    assert shared.claims == {}
