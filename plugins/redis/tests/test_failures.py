@@ -271,3 +271,49 @@ async def test_a_password_comes_from_its_variable_and_is_never_shown(own_server,
     with pytest.raises(StoreError) as refused:
         await store.open()
     assert "horse" not in str(refused.value)
+
+
+async def test_additions_over_connections_that_break_count_once(server, opened):
+    async with opened(server, timeout_seconds=2) as store:
+        is_over = asyncio.Event()
+
+        async def break_connections():
+            while not is_over.is_set():
+                with server.client() as other:
+                    await asyncio.to_thread(other.client_kill_filter, _type="normal", skipme=True)
+                await asyncio.sleep(0.002)
+
+        breaking = asyncio.ensure_future(break_connections())
+        results = []
+        for _ in range(60):
+            results += await asyncio.gather(*(store.add("n", 1) for _ in range(20)), return_exceptions=True)
+            if store._link.failure is not None:
+                await recovered(store)
+        is_over.set()
+        await breaking
+        await recovered(store)
+
+        sure = sum(not isinstance(result, Exception) for result in results)
+        unknown = sum(isinstance(result, StoreOutcomeUnknown) for result in results)
+        assert all(isinstance(result, StoreError) for result in results if isinstance(result, Exception))
+        assert sure <= int(await store.get("n")) <= sure + unknown
+        assert len({result for result in results if not isinstance(result, Exception)}) == sure
+
+
+async def test_what_a_hanging_server_did_after_all_is_seen_by_the_next_call(own_server, opened):
+    server = own_server()
+    async with opened(server, timeout_seconds=0.05) as store:
+        sure = unknown = 0
+        for _ in range(8):
+            server.hang()
+            calls = [asyncio.ensure_future(store.add("n", 1)) for _ in range(5)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            server.go_on()
+            await recovered(store)
+            sure += sum(not isinstance(result, Exception) for result in results)
+            unknown += sum(isinstance(result, StoreOutcomeUnknown) for result in results)
+            first = await store.get("n")
+
+            assert await store.get("n") == first
+
+        assert sure <= int(first or 0) <= sure + unknown
