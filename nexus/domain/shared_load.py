@@ -51,7 +51,7 @@ class Allotment:
     back to the broker as soon as it is free, so that those take turns with the requests that wait here.
     """
 
-    __slots__ = ("is_contended", "model", "on_returned", "on_short", "returned", "size", "used")
+    __slots__ = ("drawing", "is_contended", "model", "on_returned", "on_short", "returned", "size", "used")
 
     def __init__(
         self,
@@ -70,6 +70,8 @@ class Allotment:
         self.size = size
         self.model = model
         self.used = used
+        self.drawing = 0
+        """Requests that may not wait in the queue, and give the broker a moment to find a slot."""
         self.is_contended = False
         self.returned = 0
         """Slots that go back to the broker and that it does not know of yet."""

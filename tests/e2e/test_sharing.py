@@ -70,6 +70,13 @@ def test_workers_hold_the_limit_of_a_backend_together(nexus):
     assert {line["attempts"] for line in lines} == {1}
 
 
+def test_a_request_that_may_not_wait_gets_the_slot_of_another_worker(nexus):
+    for _ in range(8):
+        reply = ask(nexus.url, CHAT, chat("llama3"), headers={"X-Nexus-Queue-Timeout": "0"})
+
+        assert reply.status == 200, reply.body
+
+
 def test_a_worker_sees_the_requests_of_the_other_one(nexus):
     left = threading.Event()
 

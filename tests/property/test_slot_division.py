@@ -242,3 +242,21 @@ def test_a_worker_that_dies_gives_its_slots_back():
     world.settle()
 
     assert len(second.running) == 2
+
+
+def test_a_request_that_may_not_wait_draws_a_slot_of_another_worker():
+    world = World(1, 1)
+    one = world.join()
+    world.settle()
+    two = world.join()
+    world.settle()
+    part = two.load.allotments[""]
+
+    assert not two.try_to_run("other")
+    part.drawing += 1
+    for _ in range(4):
+        for worker in (one, two):
+            worker.fire()
+            worker.pass_on()
+
+    assert two.try_to_run("other")

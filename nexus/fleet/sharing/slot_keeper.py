@@ -15,6 +15,8 @@ LINGER_S: Final = 0.02
 its way."""
 MAX_LINGERS: Final = 50
 """How often a slot of a model stays for so long while a request waits for the slot of the backend."""
+NORMAL: Final = 1
+"""The rank of most requests."""
 REFRESH_S: Final = 0.05
 """How often a process that asks for slots tells how many requests still wait."""
 
@@ -171,7 +173,7 @@ class SlotKeeper:
         if part is None:
             return None
         returned, part.returned = part.returned, 0
-        waiting = self._waiting(key[0]) if key in self._asking else Waiting()
+        waiting = self._all_waiting(key, part) if key in self._asking else Waiting()
         report = SlotReport(key, returned, self._seen.get(key, 0), waiting.requests, waiting.clients)
         if waiting.requests:
             self._asking[key] = report
@@ -179,10 +181,19 @@ class SlotKeeper:
             self._asking.pop(key, None)
         return report
 
+    def _all_waiting(self, key: Key, part: Allotment) -> Waiting:
+        """Return what waits in the queue, and what only asks for a moment."""
+        found = self._waiting(key[0])
+        if not part.drawing:
+            return found
+        clients = list(found.clients)
+        clients[NORMAL] += 1
+        return Waiting(found.requests + part.drawing, tuple(clients))
+
     def _refresh(self) -> None:
         self._is_refreshing = False
         for key, told in self._asking.items():
-            waiting = self._waiting(key[0])
+            waiting = self._all_waiting(key, self._parts[key])
             if told is None or (waiting.requests, waiting.clients) != (told.requests, told.waiting):
                 self._untold[key] = None
         self._tell()

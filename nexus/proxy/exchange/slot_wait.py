@@ -1,5 +1,6 @@
 """Lets a request wait in the queue for a slot, when every backend that could answer is at its limit."""
 
+import asyncio
 from collections.abc import Hashable
 from math import isfinite
 from time import monotonic
@@ -9,6 +10,7 @@ import structlog
 from msgspec.structs import replace
 
 from nexus.domain.priorities import rank_of
+from nexus.domain.shared_load import Allotment
 from nexus.errors import RequestError
 from nexus.proxy.exchange import judging
 from nexus.proxy.exchange.rejection import add_reasons, rejection
@@ -25,6 +27,10 @@ NOT_FOR_ROUTING: Final = frozenset({"x-nexus-explain", "x-nexus-queue-timeout"})
 OF_THE_QUEUE: Final = frozenset({"overloaded", "queue_full", "queue_timeout"})
 """The errors of a request that may not wait, or not any longer."""
 
+DRAW_S: Final = 0.1
+"""How long a request that may not wait gives the broker to find a slot at another process; it takes a millisecond."""
+DRAW_AGAIN_S: Final = 0.004
+
 log = structlog.get_logger("nexus.proxy")
 
 
@@ -33,6 +39,7 @@ async def wait_for_slot(failover: "Failover", saturated: Saturated) -> Reserved:
 
     :raises RequestError: it may not wait, or not any longer, or no backend can answer any more.
     """
+    began = monotonic()
     try:
         return await _wait(failover, saturated)
     except RequestError as exc:
@@ -40,13 +47,40 @@ async def wait_for_slot(failover: "Failover", saturated: Saturated) -> Reserved:
             routing = failover.routing
             insistent = replace(routing.request.requirements, may_wait=False)
             routing.request = replace(routing.request, requirements=insistent)
-            found = routing.next(failover.plane.fleet.snapshot)
+            found = await _draw(failover, until=began + DRAW_S)
             if isinstance(found, Reserved):
                 # There was a slot, and it only waited for a better moment, as for a model in use to become idle.
                 return found
         reasons = (*judging.failures_of(failover), *saturation(saturated))
         add_reasons(exc, reasons, failover.plane.fleet.snapshot.backends)
         raise
+
+
+async def _draw(failover: "Failover", *, until: float) -> Reserved | Saturated | Reject:
+    """Return what routing finds now, or once the broker of all processes has had the time to find a slot."""
+    while True:
+        found = failover.routing.next(failover.plane.fleet.snapshot)
+        short = _short_parts(found) if isinstance(found, Saturated) else ()
+        if not short or monotonic() >= until:
+            return found
+        for part in short:
+            part.drawing += 1
+        try:
+            await asyncio.sleep(DRAW_AGAIN_S)
+        finally:
+            for part in short:
+                part.drawing -= 1
+
+
+def _short_parts(saturated: Saturated) -> tuple[Allotment, ...]:
+    """Return the allotments without a free slot, of backends whose limit may not be reached."""
+    return tuple(
+        part
+        for backend in saturated.backends
+        if backend.load.in_flight < backend.max_in_flight
+        for part in backend.load.allotments.values()
+        if not part.has_room
+    )
 
 
 async def _wait(failover: "Failover", saturated: Saturated) -> Reserved:
