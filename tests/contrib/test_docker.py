@@ -41,6 +41,13 @@ def test_what_the_builder_is_given_is_enough_to_build_and_has_no_secret(image, s
     assert done.stdout.splitlines()[-1].startswith("nexus_proxy-")
 
 
+def test_both_stages_have_the_interpreter_that_the_page_names(root):
+    stages = re.findall(r"^FROM python:([\d.]+)-slim", (root / "contrib/docker/Dockerfile").read_text(), re.MULTILINE)
+    named = re.findall(r"The image has Python ([\d.]+),", (root / "docs/howto/docker.rst").read_text())
+
+    assert (len(stages), set(stages)) == (2, set(named))
+
+
 def test_a_container_without_its_key_ends_with_a_sentence(image):
     ended = image.run()
 
