@@ -5,7 +5,7 @@
 ``front_page``  ``/`` in a browser: a table that needs no script
 ``overview``    everything that the page shows, as JSON
 ``feed``        sends changes to all viewers once a second
-``tickets``     lets a browser open the feed without sending a key
+``tickets``     lets a browser open the feed without sending a key; ``shared_tickets`` do that at all workers
 ``spend``       records this month's cost for the chart
 ``assets``      loads the files in ``static``
 ==============  ==================================================================

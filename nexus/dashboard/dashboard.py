@@ -19,6 +19,7 @@ from nexus.dashboard.assets import Asset, load_assets
 from nexus.dashboard.feed import Feed
 from nexus.dashboard.front_page import locked_page, status_page
 from nexus.dashboard.overview import Overview
+from nexus.dashboard.shared_tickets import SharedTickets
 from nexus.dashboard.spend import follow_spend
 from nexus.dashboard.tickets import Tickets
 from nexus.domain.routes import Page, PageRequest
@@ -29,6 +30,7 @@ from nexus.observability.metrics.recent_rejections import RecentRejections
 from nexus.observability.metrics.timeline import Timeline
 from nexus.proxy.dispatch.websocket import Socket, text_frame
 from nexus.proxy.exchange.context import DataPlane
+from nexus.workers.peers import Peers
 
 GREETING: Final = b"Ollama is running"
 """What Ollama's clients look for at ``/`` before they use a server."""
@@ -54,13 +56,15 @@ class Dashboard:
         rejections: RecentRejections,
         plugins: Callable[[], Sequence[PluginRow]],
         uptime_s: Callable[[], float],
+        peers: Peers | None = None,
     ) -> None:
+        """:param peers: other processes that serve the dashboard; None: there are none."""
         self._fleet = fleet
         self._plane = plane
         self._metrics = metrics
         self._rejections = rejections
         self._uptime_s = uptime_s
-        self._tickets = Tickets()
+        self._tickets = Tickets() if peers is None else SharedTickets(peers, lambda: plane.settings.access)
         self._assets = load_assets()
         self._template = self._assets["index.html"].body.decode()
         self._overview = Overview(fleet, timeline, history, plugins, self._status)

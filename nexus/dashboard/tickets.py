@@ -22,16 +22,20 @@ class Tickets:
         """By ticket, when it expires and whether its key is accepted; oldest first."""
 
     def issue(self, is_admitted: IsAdmitted) -> str:
-        """Return a new ticket; if there are too many, the oldest is revoked."""
+        """Return a new ticket."""
+        ticket = secrets.token_urlsafe(24)
+        self.accept(ticket, is_admitted)
+        return ticket
+
+    def accept(self, ticket: str, is_admitted: IsAdmitted) -> None:
+        """Let *ticket* admit a viewer; if there are too many, the oldest is revoked."""
         now = self._clock()
         while self._issued:
             oldest = next(iter(self._issued))
             if self._issued[oldest][0] > now and len(self._issued) < MAX_TICKETS:
                 break
             del self._issued[oldest]
-        ticket = secrets.token_urlsafe(24)
         self._issued[ticket] = now + LIFETIME_S, is_admitted
-        return ticket
 
     def redeem(self, ticket: str) -> IsAdmitted | None:
         """Return the check that *ticket* was issued with; None if the ticket is invalid. It cannot be used again."""

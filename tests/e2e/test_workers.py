@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 
 import openai
 import pytest
+import websockets.sync.client
 
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.client import ask, chat
@@ -130,6 +131,13 @@ def test_a_backend_is_probed_by_the_parent_only(nexus, narrow):
     del nexus
 
     assert len({record.connection for record in narrow.requests if record.request.method == "GET"}) == 1
+
+
+def test_the_dashboard_opens_its_feed_at_any_worker(nexus):
+    for _ in range(8):
+        ticket = ask(nexus.url, "/admin/feed-ticket", b"").json()["ticket"]
+        with websockets.sync.client.connect(f"ws://127.0.0.1:{nexus.port}/ws?ticket={ticket}") as feed:
+            assert feed.recv(timeout=5)
 
 
 def test_a_reload_reaches_all_workers_and_a_refused_one_is_reported_once(nexus):

@@ -267,6 +267,7 @@ class Nexus:
             rejections=self._telemetry.rejections,
             plugins=lambda: plugin_rows(self.blueprint),
             uptime_s=lambda: self.state.uptime_s,
+            peers=self._sources.peers,
         )
         self._resources.push_async_callback(self._dashboard.stop)
         self._resources.push_async_callback(self._telemetry.end)

@@ -15,6 +15,7 @@ from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.routing.decision import Reserved
 from nexus.store.store import Store
 from nexus.store.watched import WatchedStore
+from nexus.workers.peers import Peers
 
 
 class OwnResources:
@@ -22,6 +23,8 @@ class OwnResources:
 
     announces = True
     """Whether this process announces the proxy by mDNS."""
+    peers: Peers | None = None
+    """The other processes that serve; None: there are none."""
 
     async def open_store(self, blueprint: Blueprint) -> WatchedStore:
         """Return the opened store. :raises NexusError: it cannot be opened."""

@@ -16,6 +16,7 @@ from nexus.store.channel import ChannelStore
 from nexus.store.store import Store
 from nexus.store.watched import WatchedStore
 from nexus.workers.channel import Channel
+from nexus.workers.peers import Peers
 
 
 class InheritedResources(OwnResources):
@@ -27,6 +28,7 @@ class InheritedResources(OwnResources):
     announces = False
 
     def __init__(self, orders: Orders, channel: Channel, blueprint: Blueprint) -> None:
+        self.peers = Peers(channel)
         self._orders = orders
         self._store = ChannelStore(channel)
         self._fleet = FollowingFleet(blueprint.fleet, channel)

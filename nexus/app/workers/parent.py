@@ -28,6 +28,7 @@ from nexus.observability.logging.writing import make_lock
 from nexus.store.channel import serve_store
 from nexus.store.watched import WatchedStore
 from nexus.workers.channel import ChannelError, PeerFailed
+from nexus.workers.peers import Switchboard
 
 log = structlog.get_logger("nexus.app")
 
@@ -58,6 +59,7 @@ class Parent:
         self._store: WatchedStore
         self._fleet: Fleet
         self._publisher: Publisher
+        self._switchboard = Switchboard()
         self._rejected_reload: str | None = None
         self._supervisor = Supervisor(
             count,
@@ -177,10 +179,12 @@ class Parent:
     def _join(self, child: Child) -> None:
         """Let *child*, whose channel is not open yet, use the store and follow the fleet."""
         serve_store(self._store, child.channel)
+        self._switchboard.serve(child.channel)
         self._publisher.serve(f"{child.channel.name} (process {child.pid})", child.channel)
 
     def _greet(self, child: Child) -> None:
         """Bring a worker that has just begun to serve up to date."""
+        self._switchboard.add(child.channel)
         if self._rejected_reload is not None:
             child.tell("reload.refused", Refused(self._rejected_reload))
         if child.generation != self._configuration.generation:

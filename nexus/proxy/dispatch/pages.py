@@ -10,6 +10,7 @@ from aiohttp.http import RawRequestMessage
 
 from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
 from nexus.errors import RequestError
+from nexus.proxy.client.access import AccessRules
 from nexus.proxy.client.body import receive
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.request_reader import Received
@@ -120,7 +121,8 @@ class Pages:
             is_anthropic=request.is_anthropic,
             is_known=access.has_key(head),
             is_admin=access.has_key(head, "admin"),
-            is_still_admin=self._admin_check(head),
+            # Not the whole head, as the check may outlive the request.
+            is_still_admin=AdminCheck(lambda: self._plane.settings.access, head.authorization, head.api_key),
             sees_all=access.sees_all(head),
             key_digest=access.key_digest_of(head),
             client_request_id=head.request_id,
@@ -165,11 +167,23 @@ class Pages:
         """Return the page at *path*, which has no slash at its end."""
         return self._exact.get(path) or next((p for p in self._below if path.startswith(p.path)), None)
 
-    def _admin_check(self, head: Head) -> Callable[[], bool]:
-        """Return a check of the request's key that applies the rules in force when it is called."""
-        # Not the whole head, as the check may outlive the request.
-        keys = Head(authorization=head.authorization, api_key=head.api_key, forward=[])
-        return lambda: self._plane.settings.access.has_key(keys, "admin")
+
+class AdminCheck:
+    """Returns whether a request's key is an administrator's under the rules in force when this is called.
+
+    :param rules: returns the rules in force.
+    """
+
+    __slots__ = ("_rules", "api_key", "authorization")
+
+    def __init__(self, rules: Callable[[], AccessRules], authorization: bytes, api_key: bytes) -> None:
+        self._rules = rules
+        self.authorization = authorization
+        self.api_key = api_key
+
+    def __call__(self) -> bool:
+        keys = Head(authorization=self.authorization, api_key=self.api_key, forward=[])
+        return self._rules().has_key(keys, "admin")
 
 
 def _wrong_method(allowed: str) -> RequestError:

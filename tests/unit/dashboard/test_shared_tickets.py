@@ -1,0 +1,56 @@
+"""A ticket that one worker has issued admits one viewer at any worker."""
+
+import pytest
+
+from nexus.dashboard.shared_tickets import SharedTickets
+from nexus.proxy.client.access import AccessRules
+from nexus.proxy.dispatch.pages import AdminCheck
+
+
+class Party:
+    """Passes on what each of its members tells."""
+
+    def __init__(self):
+        self.members = []
+
+    def member(self):
+        self.members.append(Member(self))
+        return self.members[-1]
+
+
+class Member:
+    def __init__(self, party):
+        self._party, self._receivers = party, {}
+
+    def on(self, topic, _type, receive):
+        self._receivers[topic] = receive
+
+    def tell(self, topic, payload):
+        for other in self._party.members:
+            if other is not self:
+                other._receivers[topic](payload)
+
+
+KEYS = {b"secret"}
+
+
+@pytest.fixture
+def workers():
+    party = Party()
+    rules = AccessRules(accepts_key=None, accepts_admin_key=KEYS.__contains__, hosts=None, origins=frozenset())
+    return [SharedTickets(party.member(), lambda: rules) for _ in range(3)], lambda: rules
+
+
+def test_any_worker_admits_a_viewer_once(workers):
+    tickets, rules = workers
+    ticket = tickets[0].issue(AdminCheck(rules, b"Bearer secret", b""))
+
+    assert tickets[2].redeem(ticket) is not None
+    assert [each.redeem(ticket) for each in tickets] == [None, None, None]
+
+
+def test_a_ticket_of_a_key_that_is_no_longer_valid_is_refused_everywhere(workers):
+    tickets, rules = workers
+    ticket = tickets[0].issue(AdminCheck(rules, b"", b"old"))
+
+    assert [each.redeem(ticket) for each in tickets] == [None, None, None]
