@@ -5,8 +5,8 @@ from math import inf
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer
 from nexus.routing.intent import RoutingIntent, Verdict
@@ -97,7 +97,6 @@ class VerdictMemo:
         self._stages = tuple(stages)
         self._last = max((at for at, stage in enumerate(stages) if stage.is_remembered), default=-1)
         self._is_bounded = any(stage.is_remembered and "context" in stage.facts for stage in stages)
-        self._snapshot: FleetSnapshot | None = None
         self._known: dict[Shape, Known] = {}
 
     def clear(self) -> None:
@@ -106,15 +105,16 @@ class VerdictMemo:
 
     def find(self, intent: RoutingIntent, resolution: Resolution) -> Known | None:
         """Return what is known of requests like *intent*; None if it must be judged by itself."""
-        if intent.snapshot is not self._snapshot:
-            self._snapshot = intent.snapshot
-            self._known.clear()
-            return None
         wanted = intent.requirements
-        known = self._known.get(_shape(intent, resolution, wanted))
+        shape = _shape(intent, resolution, wanted)
+        known = self._known.get(shape)
+        if known is not None and known.candidates is not resolution.candidates:
+            # Another snapshot of the fleet, which may differ in nothing that counts.
+            known = _renewed(known, resolution)
+            if known is not None:
+                self._known[shape] = known
         if (
             known is None
-            or known.candidates is not resolution.candidates
             or known.policies != intent.policies
             # Not the property, as this runs for each request.
             or wanted.prompt_tokens + (wanted.max_tokens or 0) > known.max_tokens
@@ -170,7 +170,23 @@ def _shape(intent: RoutingIntent, resolution: Resolution, wanted: Requirements) 
 
 
 def _has_none_to_judge(stage: Stage, resolution: Resolution) -> bool:
-    return stage.is_choosy and not any(stage.may_judge(*offer) for offer in resolution.candidates.values())
+    return stage.is_choosy and not stage.may_judge_any(resolution.candidates.values())
+
+
+def _renewed(known: Known, resolution: Resolution) -> Known | None:
+    """Return what is known, for the candidates of *resolution*; None if they are described otherwise than before.
+
+    Each probe makes a new snapshot, and most find nothing new: then only the time of the last check differs.
+    """
+    before, after = known.candidates.values(), resolution.candidates.values()
+    if len(before) != len(after):
+        return None
+    for (backend, model), (now, model_now) in zip(before, after, strict=True):
+        if backend is now and model == model_now:
+            continue
+        if model != model_now or replace(backend, last_check_at=now.last_check_at) != now:
+            return None
+    return replace(known, candidates=resolution.candidates)
 
 
 def _shortest_context(resolution: Resolution) -> float:

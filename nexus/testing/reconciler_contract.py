@@ -12,7 +12,6 @@ from unittest.mock import patch
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from nexus.containment import described, interrupts_noted, is_interrupt
 from nexus.domain.backend import Backend
@@ -22,9 +21,10 @@ from nexus.domain.request import Requirements, TokenUsage
 from nexus.plugin_manager import Plugin
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.pipeline import Pipeline, Reservation
-from nexus.routing.stage.api import Fact, Hold, Reconciler, Refusal
+from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.routing.stage.order import in_order
 from nexus.routing.stage.validate import valid_cost, valid_facts, valid_headers, valid_refusal, valid_sentences
+from nexus.testing.alike import alike, without_hints
 from nexus.testing.builders import make_backend, make_intent
 from nexus.testing.strategies import fleets, requirements
 
@@ -40,12 +40,6 @@ HINTS: Final = (
     "x-nexus-strict",
 )
 """Headers with which clients give hints to stages."""
-
-CAPABILITIES: Final = ("needs_vision", "needs_tools", "needs_json", "needs_embeddings")
-MAX_TOKENS: Final = 9000
-"""Of a prompt, where no context is known."""
-LATER_S: Final = 40 * 86_400.0
-"""From one request to another one that is judged alike."""
 
 USAGE: Final = TokenUsage(prompt_tokens=7, completion_tokens=3)
 MAX_FACTS_BYTES: Final = 16_384
@@ -176,10 +170,10 @@ class ReconcilerContract(ABC):
     def test_its_verdicts_depend_only_on_what_it_declares(
         self, build: Callable[..., RoutingIntent], other: Requirements
     ) -> None:
-        stage, first = self.make(), _without_hints(build(self.policy))
+        stage, first = self.make(), without_hints(build(self.policy))
         if stage.depends_on is None:
             return
-        first, second = _alike(first, other, stage.depends_on)
+        first, second = alike(first, other, stage.depends_on)
 
         stage.reconcile(first)
         stage.reconcile(second)
@@ -193,7 +187,7 @@ class ReconcilerContract(ABC):
     @given(build=intents)
     @_blamed
     def test_it_decides_nothing_when_it_says_so(self, build: Callable[..., RoutingIntent]) -> None:
-        stage, intent = self.make(), _without_hints(build(self.policy))
+        stage, intent = self.make(), without_hints(build(self.policy))
         is_idle, is_quiet = stage.is_idle(intent.policies), stage.is_quiet(intent.snapshot)
         may_hold, offers = type(stage).may_hold is not Reconciler.may_hold or not is_idle, intent.offers()
 
@@ -350,28 +344,6 @@ def _distributions() -> Mapping[str, list[str]]:
 
 def _verdicts(intent: RoutingIntent) -> list[Verdict]:
     return [*intent.excluded, *intent.avoided, *intent.weights]
-
-
-def _without_hints(intent: RoutingIntent) -> RoutingIntent:
-    return replace(intent, headers={})
-
-
-def _alike(intent: RoutingIntent, other: Requirements, facts: frozenset[Fact]) -> tuple[RoutingIntent, RoutingIntent]:
-    """Return *intent* and another one that differs in all but *facts*, and what all requests for a model share."""
-    wanted = intent.requirements
-    other = replace(other, model=wanted.model)
-    if "capabilities" in facts:
-        other = replace(other, **{name: getattr(wanted, name) for name in CAPABILITIES})
-    if "stream" in facts:
-        other = replace(other, is_stream=wanted.is_stream)
-    if "context" in facts:
-        known = (backend.models.get(model) for backend, model in intent.offers())
-        shortest = min((found.context_length or MAX_TOKENS for found in known if found), default=MAX_TOKENS)
-        wanted = replace(wanted, prompt_tokens=min(wanted.prompt_tokens, shortest), max_tokens=None)
-        other = replace(other, prompt_tokens=0, max_tokens=min(other.max_tokens or 1, shortest))
-    later = intent.received_unix_s + LATER_S
-    another = replace(intent.shadow(), request_id="another", requirements=other, received_unix_s=later)
-    return replace(intent, requirements=wanted), another
 
 
 def _use(hold: Hold, outcome: AttemptOutcome) -> None:

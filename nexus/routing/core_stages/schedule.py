@@ -21,6 +21,7 @@ from nexus.domain.statuses import FIRST_ERROR
 from nexus.routing.core_stages.half_open import begin_probing, is_tried
 from nexus.routing.core_stages.known_load import load_facts, load_sentence, requests
 from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.ranking.candidates import RememberedCandidates, waiting
 from nexus.routing.ranking.ranking import Ranking
 from nexus.routing.ranking.scoring import Ranked, busy_requests
 from nexus.routing.ranking.strategies import ONLY_ONE, STRATEGIES, Strategy
@@ -86,6 +87,7 @@ class Schedule(Reconciler):
         self._clock = clock
         self._strategy_name = strategy
         self._odd = Odd.of(FleetSnapshot())
+        self._candidates = RememberedCandidates()
         self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), self._chance, clock)
 
     @property
@@ -107,12 +109,15 @@ class Schedule(Reconciler):
 
     def _weigh_silent(self, intent: RoutingIntent, offers: list[tuple[Backend, str]]) -> None:
         is_stream = intent.requirements.is_stream
+        figures = self._candidates.of(offers, intent.resolved_model).figures()
+        if not waiting(figures, is_stream=is_stream):
+            return
         silent = remarkably_silent(offers, self._clock(), is_stream=is_stream)
         for backend, model in offers if silent else ():
             if backend.name in silent and backend in intent:
-                waiting = len(backend.load.models[model].pace(is_stream=is_stream).waiting)
+                unanswered = len(backend.load.models[model].pace(is_stream=is_stream).waiting)
                 reason = (
-                    f"Backend has been silent for {silent[backend.name]:.0f} s with {requests(waiting)} waiting,"
+                    f"Backend has been silent for {silent[backend.name]:.0f} s with {requests(unanswered)} waiting,"
                     " longer than answers take"
                 )
                 intent.weigh(backend, SILENT_FACTOR, stage=self.name, reason=reason)

@@ -6,7 +6,7 @@ from typing import Final
 
 from nexus.domain.backend import Backend, BackendLoad
 from nexus.domain.engine_report import EngineReport
-from nexus.domain.model_load import ModelLoad
+from nexus.domain.model_load import Mean, ModelLoad
 from nexus.domain.silence import Offer
 
 MAX_REMEMBERED: Final = 1024
@@ -21,6 +21,8 @@ _TOLD: Final[Callable[[BackendLoad], EngineReport | None]] = attrgetter("_told")
 _FAILURES: Final[Callable[[ModelLoad], float]] = attrgetter("failures")
 _LEARNED: Final[Callable[[ModelLoad], float | None]] = attrgetter("learned.limit")
 _FIRST_TOKENS: Final[Callable[[ModelLoad], dict[object, float]]] = attrgetter("first_token.waiting")
+_FIRST_TOKEN_MEANS: Final[Callable[[ModelLoad], dict[int, Mean]]] = attrgetter("first_token.by_size")
+_WHOLE_MEANS: Final[Callable[[ModelLoad], dict[int, Mean]]] = attrgetter("whole.by_size")
 _WHOLE: Final[Callable[[ModelLoad], dict[object, float]]] = attrgetter("whole.waiting")
 
 
@@ -92,6 +94,11 @@ def waiting(figures: Sequence[ModelLoad], *, is_stream: bool) -> list[int]:
     """Return the positions of those with requests that have received no content yet."""
     requests = list(map(_FIRST_TOKENS if is_stream else _WHOLE, figures))
     return [at for at, unanswered in enumerate(requests) if unanswered] if any(requests) else []
+
+
+def measured(figures: Sequence[ModelLoad], *, is_stream: bool) -> list[dict[int, Mean]]:
+    """Return the mean latencies of each, by the size class of requests."""
+    return list(map(_FIRST_TOKEN_MEANS if is_stream else _WHOLE_MEANS, figures))
 
 
 def certain_slots(backend: Backend, model: str) -> float | None:

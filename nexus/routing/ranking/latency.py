@@ -9,7 +9,7 @@ import msgspec
 from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, FIRST_ANSWER_TOKENS, ModelLoad, size_class
 from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer, silent_s
-from nexus.routing.ranking.candidates import Candidates, waiting
+from nexus.routing.ranking.candidates import Candidates, measured, waiting
 
 PRIOR_WEIGHT: Final = 2.0
 """How many measurements the mean of all candidates counts for."""
@@ -62,31 +62,40 @@ class Latencies:
         is_stream = wanted.is_stream
         key = (model, is_stream, size_class(wanted.prompt_tokens) if is_stream else _size_of_whole(offers, wanted))
         known = self._known.get(key, _NEVER)
+        figures = Candidates(offers).figures() if figures is None else figures
         if not 0.0 <= now - known.computed_at < VALID_S:
-            known = self._compute(key, offers, now)
+            known = self._compute(key, offers, figures, now)
         elif known.by_name is not None and known.offers != offers:
-            known = self._rearrange(key, known, offers, now)
+            known = self._rearrange(key, known, offers, figures, now)
         if known.by_name is None:
             return None
-        figures = Candidates(offers).figures() if figures is None else figures
         return _not_below_silence(known.in_order, offers, figures, now, is_stream=is_stream)
 
-    def _compute(self, key: tuple[str, bool, int], offers: Sequence[Offer], now: float) -> _Known:
+    def _compute(
+        self, key: tuple[str, bool, int], offers: Sequence[Offer], figures: Sequence[ModelLoad], now: float
+    ) -> _Known:
         _, is_stream, size = key
-        expected = expected_doublings(offers, now, is_stream=is_stream, size=size)
+        expected = _doublings(figures, now, is_stream=is_stream, size=size)
         by_name = None if expected is None else {backend.name: expected[at] for at, (backend, _) in enumerate(offers)}
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         known = self._known[key] = _Known(now, by_name, offers, expected or ())
         return known
 
-    def _rearrange(self, key: tuple[str, bool, int], known: _Known, offers: Sequence[Offer], now: float) -> _Known:
+    def _rearrange(
+        self,
+        key: tuple[str, bool, int],
+        known: _Known,
+        offers: Sequence[Offer],
+        figures: Sequence[ModelLoad],
+        now: float,
+    ) -> _Known:
         """Return the same expectations for other candidates; computed anew if one is not among those known."""
         by_name = known.by_name or {}
         try:
             expected = [by_name[backend.name] for backend, _ in offers]
         except KeyError:
-            return self._compute(key, offers, now)
+            return self._compute(key, offers, figures, now)
         known = self._known[key] = _Known(known.computed_at, by_name, offers, expected)
         return known
 
@@ -112,12 +121,17 @@ def expected_doublings(offers: Sequence[Offer], now: float, *, is_stream: bool, 
     that class. The more and the fresher its measurements, the more they count. The rest is its mean deviation in other
     classes, and finally none: a new or idle candidate is neither ahead nor behind.
     """
+    return _doublings(Candidates(offers).figures(), now, is_stream=is_stream, size=size)
+
+
+def _doublings(figures: Sequence[ModelLoad], now: float, *, is_stream: bool, size: int) -> list[float] | None:
+    by_size = measured(figures, is_stream=is_stream)
+    if not any(by_size):
+        return None
     aged: list[dict[int, tuple[float, float]]] = []
     totals: dict[int, tuple[float, float]] = {}
-    for backend, model in offers:
-        figures = backend.load.models.get(model)
-        pace = None if figures is None else figures.first_token if is_stream else figures.whole
-        means = {} if pace is None else {each: mean.aged(now) for each, mean in pace.by_size.items()}
+    for classes in by_size:
+        means = {each: mean.aged(now) for each, mean in classes.items()}
         for each, (weight, log_sum) in means.items():
             total_weight, total = totals.get(each, _NOTHING)
             totals[each] = total_weight + weight, total + log_sum

@@ -116,9 +116,10 @@ class Reconciler(ABC):
     """Whether it reads ``prompt_blocks`` or ``conversation`` of the requirements, which are computed only on demand."""
 
     depends_on: ClassVar[frozenset[Fact] | None] = None
-    """What its verdicts depend on besides what many requests share: the fleet's snapshot, the candidates, the endpoint,
-    the policies, and the model's name as sent and as resolved. Then Nexus remembers them until the fleet changes, and
-    calls :meth:`reconcile` only for the first of such requests. None, the default: on anything, so it is always called.
+    """What its verdicts depend on besides what many requests share: the candidates, except for their live ``load`` and
+    the time of their last check, the endpoint, the policies, and the model's name as sent and as resolved. Then Nexus
+    remembers them until the candidates change, and calls :meth:`reconcile` only for the first of such requests. None,
+    the default: on anything, so it is always called.
 
     Requests with hints, and those that were tried elsewhere before, are always judged by themselves.
     """

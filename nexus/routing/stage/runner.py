@@ -1,7 +1,7 @@
 """Runs one stage: calls it on a shadow of the intent, validates what it returns, and contains its failures."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from nexus.containment import is_interrupt
@@ -172,9 +172,10 @@ class Stage:
         """Return its report for ``/v1/stats``, as JSON values; empty when that fails."""
         return self._contained("report", lambda: valid_facts(self._reconciler.report(), MAX_REPORT_BYTES), {})
 
-    def may_judge(self, backend: Backend, model: str) -> bool:
-        """Return whether it may give a verdict on *backend*; true when that fails."""
-        return self._says(lambda: self._reconciler.may_judge(backend, model), default=True)
+    def may_judge_any(self, offers: Iterable[tuple[Backend, str]]) -> bool:
+        """Return whether it may give a verdict on one of the backends, each for a model; true when that fails."""
+        may_judge = self._reconciler.may_judge
+        return self._says(lambda: any(may_judge(backend, model) for backend, model in offers), default=True)
 
     def may_hold(self, backend: Backend, model: str) -> bool:
         """Return whether it may hold anything for an attempt at *backend*; true when that fails."""

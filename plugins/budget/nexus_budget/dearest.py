@@ -23,7 +23,8 @@ class DearestRates:
         known = self._known.get(intent.resolved_model)
         if known is not None and known[0] == offers:
             return known[1]
-        rates = [self._rate(backend, model) for backend, model in offers]
+        # Most backends share a few prices, each of which is one object.
+        rates = {id(rate): rate for backend, model in offers for rate in (self._rate(backend, model),)}.values()
         dearest = None
         if rates:
             dearest = Rate(

@@ -36,12 +36,17 @@ class QualityReconciler(Reconciler):
             return
         now_s = measurements.clock()
         measurements.clear(now_s)
-        for backend, model in intent.offers():
-            track = suspects.get((backend.id, model))
-            if track is None or not (penalties := track.penalties(now_s, config)):
-                continue
+        suspect = suspects.get
+        found = [
+            (backend, track)
+            for backend, model in intent.survivors.values()
+            if (track := suspect((backend.id, model))) is not None
+        ]
+        for backend, track in found:
             # A stage that only observes begins no trial, so one would be due for ever.
-            if self.is_observed or not track.is_due_for_trial(now_s):
+            if (penalties := track.penalties(now_s, config)) and (
+                self.is_observed or not track.is_due_for_trial(now_s)
+            ):
                 self._apply(penalties, intent, backend)
 
     def is_quiet(self, snapshot: FleetSnapshot) -> bool:

@@ -1,8 +1,10 @@
 """Stages are called as seldom as they declare, and as often as they must be."""
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from nexus.domain.backend import Status
 from nexus.domain.model import ModelFacts
 from nexus.errors import PluginError
 from nexus.routing.core_stages.analyze import Analyze
@@ -184,12 +186,26 @@ def test_a_request_of_another_shape_is_judged_by_itself(routed, routing, other):
     assert probe.names().count("reconcile") == 2
 
 
-def test_a_change_of_the_fleet_ends_what_is_remembered(routed, routing):
+@pytest.mark.parametrize(
+    ("change", "calls"), [({"last_check_at": 5.0}, 1), ({"zone": "open"}, 2), ({"status": Status.UNHEALTHY}, 2)]
+)
+def test_a_change_of_the_fleet_ends_what_is_remembered_unless_it_is_only_a_probe(routed, routing, change, calls):
+    probe = Counting()
+    router, fleet = routed(probe)
+    first, second = fleet.backends
+
+    routing(router).next(fleet)
+    routing(router).next(make_fleet(replace(first, **change), second))
+
+    assert probe.names().count("reconcile") == calls
+
+
+def test_a_backend_that_joins_ends_what_is_remembered(routed, routing):
     probe = Counting()
     router, fleet = routed(probe)
 
     routing(router).next(fleet)
-    routing(router).next(make_fleet(*fleet.backends))
+    routing(router).next(make_fleet(*fleet.backends, make_backend("gpu-3")))
 
     assert probe.names().count("reconcile") == 2
 
