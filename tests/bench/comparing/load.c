@@ -11,8 +11,8 @@
  *                    finds none waits, which counts. 0 (default): each connection sends its next one after the answer
  *   headers=TEXT     further header lines, each with its CRLF
  *
- * Requests have the head that openai-python sends, of several users, with the body in a write of its own, as httpx does
- * it; no two have the same text or length. upstream.c answers. It ends after SECONDS, MAX_REQUESTS or MAX_FAILURES,
+ * Requests have the head that openai-python sends, with the body in a write of its own, as httpx does it; a connection
+ * belongs to one of several users. No two have the same text or length. upstream.c answers. It ends after SECONDS, MAX_REQUESTS or MAX_FAILURES,
  * whichever comes first, and at the latest GRACE_NS later, whether or not the last answers have come.
  *
  * Prints one line of JSON. A request has failed when its answer is no 200, breaks off, never comes, or is a stream
@@ -164,8 +164,7 @@ static const struct { const char *kind, *path; void (*put)(Buffer *); } kinds[] 
 };
 static size_t which_kind;
 
-static void put_head(Buffer *head, size_t body_bytes) {
-    unsigned user = (unsigned)random_below(USERS);
+static void put_head(Buffer *head, unsigned user, size_t body_bytes) {
     put_format(
         head,
         "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\n"
@@ -182,6 +181,7 @@ static void put_head(Buffer *head, size_t body_bytes) {
 
 typedef struct Connection {
     int fd;
+    unsigned user;
     Buffer in; /* The answer, with a closing NUL and without chunked coding; of a JSON document only the head. */
     size_t head_bytes, body_bytes, scanned; /* body_bytes: of a document, those that are still to come. */
     size_t chunk_bytes, line_bytes; /* Of a chunk, those that are still to come; of the line with its size. */
@@ -225,7 +225,7 @@ static void send_request(Connection *c, uint64_t due_ns) {
     static Buffer head, body;
     head.count = body.count = 0;
     kinds[which_kind].put(&body);
-    put_head(&head, body.count);
+    put_head(&head, c->user, body.count);
     c->in.count = c->scanned = c->head_bytes = c->body_bytes = c->chunk_bytes = c->line_bytes = 0;
     c->is_stream = c->is_last = c->is_whole = c->has_event = false;
     c->due_ns = due_ns > 0 ? due_ns : now_ns();
@@ -460,7 +460,10 @@ int main(int count, char **arguments) {
     Connection *all = calloc((size_t)number, sizeof *all);
     idle = calloc((size_t)number, sizeof *idle);
     if (all == NULL || idle == NULL) die("calloc");
-    for (int i = 0; i < number; i++) open_connection(&all[i]);
+    for (int i = 0; i < number; i++) {
+        all[i].user = (unsigned)random_below(USERS);
+        open_connection(&all[i]);
+    }
     run(all, number, atof(arguments[3]));
     printf("{\"requests\":%llu,\"failed\":%llu,\"events\":%llu,\"seconds\":%.3f", (unsigned long long)requests_done,
            (unsigned long long)requests_failed, (unsigned long long)events_seen, (double)(now_ns() - began_ns) / 1e9);
