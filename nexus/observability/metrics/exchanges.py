@@ -18,6 +18,9 @@ from nexus.observability.metrics.families import Family, Row, counter, histogram
 from nexus.observability.metrics.histogram import Histogram
 from nexus.observability.metrics.times import Times, gap_s_of, observe_gap, observe_times
 
+_FINISHED: Final = Ending.FINISHED
+"""Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
+
 NO_BACKEND: Final = "none"
 MAX_MODELS: Final = 2_000
 """Models with their own series; further ones are counted as ``other``."""
@@ -90,7 +93,7 @@ class ExchangeMetrics:
                 if last.usage is not None:
                     backend.observe_rate(1 / gap_s)
         # An error of the backend that is passed on finishes the exchange, but is a failed attempt.
-        is_success = outcome.ending is Ending.FINISHED and (last is None or last.fault is None)
+        is_success = outcome.ending is _FINISHED and (last is None or last.fault is None)
         if not is_success or len(outcome.attempts) > 1 or outcome.fallback_model is not None:
             self._observe_failures(outcome, model.name)
 

@@ -11,6 +11,10 @@ import msgspec
 from nexus.domain.outcome import Ending, ExchangeOutcome
 from nexus.domain.statuses import FIRST_ERROR
 
+_FINISHED: Final = Ending.FINISHED
+_BACKEND_FAILED: Final = Ending.BACKEND_FAILED
+"""Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
+
 STEP_S: Final = 10
 HOUR_STEPS: Final = 360
 RECENT_STEPS: Final = 30
@@ -69,7 +73,7 @@ class Timeline:
             self._advance(step)
         point = self._points[-1]
         point.requests += 1
-        if (outcome.ending is not Ending.FINISHED or outcome.status >= FIRST_ERROR) and outcome.is_failure:
+        if (outcome.ending is not _FINISHED or outcome.status >= FIRST_ERROR) and outcome.is_failure:
             point.errors += 1
         is_stream = outcome.is_stream and bool(outcome.attempts) and outcome.attempts[-1].is_stream
         if is_stream and outcome.first_byte_s is not None and len(self._first_tokens) < MAX_SAMPLES:
@@ -80,7 +84,7 @@ class Timeline:
                 recent = self._backends[attempt.backend] = _Recent()
             cell = recent.cell(step)
             cell.requests += 1
-            if attempt.ending is Ending.BACKEND_FAILED:
+            if attempt.ending is _BACKEND_FAILED:
                 cell.failures += 1
             tokens = attempt.usage.completion_tokens if attempt.usage is not None else attempt.content_blocks
             point.tokens += tokens

@@ -33,18 +33,18 @@ def observe_times(observed: tuple[Times, ...], outcome: ExchangeOutcome) -> None
     exemplar = request_id, duration_s, now_unix_s
     bucket = bisect_left(DURATION_BUCKETS_S, duration_s)
     for times in observed:
-        if times.durations is None:
-            times.durations = TracedHistogram(DURATION_BUCKETS_S)
-        times.durations.enter(bucket, exemplar)
+        if (durations := times.durations) is None:
+            durations = times.durations = TracedHistogram(DURATION_BUCKETS_S)
+        durations.enter(bucket, exemplar)
     first_content_s = outcome.first_byte_s
     if not outcome.is_stream or first_content_s is None:
         return
     exemplar = request_id, first_content_s, now_unix_s
     bucket = bisect_left(FIRST_CONTENT_BUCKETS_S, first_content_s)
     for times in observed:
-        if times.first_contents is None:
-            times.first_contents = TracedHistogram(FIRST_CONTENT_BUCKETS_S)
-        times.first_contents.enter(bucket, exemplar)
+        if (first_contents := times.first_contents) is None:
+            first_contents = times.first_contents = TracedHistogram(FIRST_CONTENT_BUCKETS_S)
+        first_contents.enter(bucket, exemplar)
 
 
 def observe_gap(observed: tuple[Times, ...], gap_s: float) -> None:

@@ -99,3 +99,18 @@ async def test_an_alias_is_a_name_that_counts(gpus):
 
     assert counted["nexus_errors_total", "model_not_found", "gpt-4o"] == 1
     assert counted["nexus_errors_total", "model_not_found", "other"] == 1
+
+
+async def test_times_are_by_model_and_backend_from_the_reload_on_that_wants_it(gpus, reload):
+    config = table_of(gpus[0], type="generic")
+    async with nexus_in_loop(config) as nexus:
+        await chat(nexus)
+        before = await scraped(nexus)
+        await reload(nexus, config + "\n[metrics]\npair_histograms = true\n")
+        await chat(nexus)
+        after = await scraped(nexus)
+
+    duration, of_backend = "nexus_request_duration_seconds_count", "nexus_backend_request_duration_seconds_count"
+    assert (before[duration, "llama3:8b"], before[of_backend, "gpu-1"]) == (1, 1)
+    assert (after[duration, "llama3:8b", "gpu-1"], after[of_backend, "gpu-1"]) == (1, 2)
+    assert (duration, "llama3:8b") not in after

@@ -136,8 +136,8 @@ async def test_the_page_of_a_large_fleet_is_short(busy, accept):
 @pytest.mark.parametrize("options", [{}, {"sanitizes_labels": True}, {"pairs": True}])
 async def test_no_step_of_a_large_page_holds_the_event_loop_for_long(busy, options):
     page = busy(**options)
-    # The least of several rounds, step by step: other processes delay some steps, never the same ones each time.
-    rounds = [await turns_of(page) for _ in range(3)]
+    # The best of several rounds, in CPU time: the garbage collector and other processes lengthen some steps of most.
+    rounds = [await turns_of(page) for _ in range(5)]
 
     assert min(max(turns) for turns in rounds) <= MAX_TURN_S, rounds
 
