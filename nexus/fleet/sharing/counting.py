@@ -1,10 +1,11 @@
 """Tells the process that has the fleet how many requests this one has in flight at each backend."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from nexus.domain.backend import Backend
+from nexus.domain.backend import Backend, Breaker
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.shared_load import Elsewhere
 from nexus.fleet.sharing.messages import SentCounts
@@ -22,9 +23,18 @@ _Known = tuple[int, int, int, int, bool]
 class RequestCounter:
     """Compares the loads of all backends with what was last sent of them."""
 
-    def __init__(self, snapshot: Callable[[], FleetSnapshot], send: Callable[[Sequence[SentCounts]], None]) -> None:
+    def __init__(
+        self,
+        snapshot: Callable[[], FleetSnapshot],
+        send: Callable[[Sequence[SentCounts]], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._snapshot = snapshot
         self._send = send
+        self._clock = clock
+        self._all_at = 0.0
+        """When all backends are looked at again, and not only those with a half-open breaker."""
         self._known: dict[str, _Known] = {}
         self._alive_at: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -39,15 +49,28 @@ class RequestCounter:
             self._timer.cancel()
 
     def _tick(self) -> None:
-        snapshot = self._snapshot()
-        counts = [found for row in snapshot.backends if (found := self._count(row)) is not None]
-        if len(self._known) > len(snapshot.backends):
-            self._known = {name: known for name, known in self._known.items() if name in snapshot.by_id}
-            self._alive_at = {name: at for name, at in self._alive_at.items() if name in snapshot.by_id}
+        now = self._clock()
+        backends = self._snapshot().backends
+        half_open = [row for row in backends if _is_half_open(row)]
+        if now >= self._all_at:
+            self._all_at = now + COUNT_S
+            self._send_counts(backends)
+            self._forget()
+        elif half_open:
+            self._send_counts(half_open)
+        self._timer = asyncio.get_running_loop().call_later(TRY_S if half_open else COUNT_S, self._tick)
+
+    def _send_counts(self, backends: Iterable[Backend]) -> None:
+        counts = [found for row in backends if (found := self._count(row)) is not None]
         if counts:
             self._send(counts)
-        is_trying = any(row.is_troubled for row in snapshot.backends)
-        self._timer = asyncio.get_running_loop().call_later(TRY_S if is_trying else COUNT_S, self._tick)
+
+    def _forget(self) -> None:
+        """Forget backends that have left the fleet."""
+        by_id = self._snapshot().by_id
+        if len(self._known) > len(by_id):
+            self._known = {name: known for name, known in self._known.items() if name in by_id}
+            self._alive_at = {name: at for name, at in self._alive_at.items() if name in by_id}
 
     def _count(self, row: Backend) -> SentCounts | None:
         """Return the counts of *row* if they differ from what was sent."""
@@ -71,6 +94,10 @@ class RequestCounter:
             probing,
         )
         return SentCounts(row.id, elsewhere, max(0, load.requests_total - before[3]))
+
+
+def _is_half_open(row: Backend) -> bool:
+    return row.is_troubled and Breaker.HALF_OPEN in {row.own_breaker, row.breaker, *row.model_breakers.values()}
 
 
 def _probed(row: Backend) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """Keeps the limits that a broker divides the same as those of the rows of a fleet."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from nexus.domain.backend import Backend
 from nexus.fleet.sharing.slot_broker import Key, SlotBroker
@@ -20,12 +20,10 @@ def limited_models(row: Backend) -> list[str]:
     return [name for name, facts in row.models.items() if facts.max_in_flight is not None]
 
 
-def divide(
-    broker: SlotBroker, changed: Iterable[Backend], gone: Iterable[Backend], is_shared: Callable[[str], bool]
-) -> None:
+def divide(broker: SlotBroker, changed: Iterable[Backend], gone: Iterable[Backend], *, is_shared: bool) -> None:
     """Let *broker* divide the limits of rows as they are now.
 
-    :param is_shared: whether other replicas use the backend at this URL, too.
+    :param is_shared: whether other replicas use the backends, too.
     """
     for row in gone:
         _forget(broker, row.name, {})
@@ -33,7 +31,7 @@ def divide(
         limits = limits_of(row)
         _forget(broker, row.name, limits)
         for key, limit in limits.items():
-            broker.limit(key, limit, is_shared=is_shared(row.url))
+            broker.limit(key, limit, is_shared=is_shared)
 
 
 def _forget(broker: SlotBroker, name: str, kept: dict[Key, int]) -> None:

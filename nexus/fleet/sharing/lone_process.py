@@ -10,7 +10,7 @@ from nexus.fleet.clock import call_later
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.membership.identity import backend_id
 from nexus.fleet.sharing.division import divide, limited_models
-from nexus.fleet.sharing.replicas import Replicas, is_the_same_everywhere
+from nexus.fleet.sharing.replicas import Replicas
 from nexus.fleet.sharing.shared_decisions import SharedDecisions
 from nexus.fleet.sharing.slot_broker import OUTSIDE, Key, SlotBroker, SlotOrder, SlotReport
 from nexus.fleet.sharing.slot_keeper import SlotKeeper
@@ -57,7 +57,7 @@ class LoneProcess:
             self.keeper.leave(row.name)
         for row in changed:
             self.keeper.divide(row.name, row.load, limited_models(row))
-        divide(self.broker, changed, gone, is_the_same_everywhere)
+        divide(self.broker, changed, gone, is_shared=True)
 
     def _order(self, process: str, order: SlotOrder) -> None:
         if process == OUTSIDE:

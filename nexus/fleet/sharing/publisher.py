@@ -1,7 +1,7 @@
 """Publishes the fleet of this process to others that follow it, and takes their reports."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -27,7 +27,7 @@ from nexus.fleet.sharing.messages import (
 )
 from nexus.fleet.sharing.pages import pages_of
 from nexus.fleet.sharing.refusals import REFUSALS, to_send
-from nexus.fleet.sharing.replicas import Replicas, is_the_same_everywhere
+from nexus.fleet.sharing.replicas import Replicas
 from nexus.fleet.sharing.rows import encode_row, settings_to_send
 from nexus.fleet.sharing.shared_decisions import SharedDecisions
 from nexus.fleet.sharing.slot_broker import OUTSIDE, Key, SlotBroker, SlotOrder, SlotReport
@@ -180,7 +180,7 @@ class Publisher:
         for row in gone:
             self._facts.pop(row.id, None)
             self._outside.pop(row.name, None)
-        divide(self.broker, changed, gone, self._is_shared)
+        divide(self.broker, changed, gone, is_shared=self.replicas is not None)
 
     def _to_send(self, row: Backend) -> SentBackend:
         member = self._fleet.members.get(row.id)
@@ -209,8 +209,12 @@ class Publisher:
     # loads
 
     def _count(self, follower: _Follower, sent: tuple[SentCounts, ...]) -> None:
+        tried: list[Backend] = []
         for counts in sent:
             row = self._published.get(counts.id)
+            before = follower.counts.get(counts.id, NOWHERE_ELSE)
+            if before.probing != counts.load.probing and row is not None:
+                tried.append(row)
             if counts.load.in_flight or counts.load.probing:
                 follower.counts[counts.id] = counts.load
             else:
@@ -219,6 +223,8 @@ class Publisher:
                 row.load.count_request(counts.begun)
             self._moved.add(counts.id)
         self._add_up(counts.id for counts in sent)
+        # Without delay: a half-open breaker admits one request at a time.
+        self._send_loads(tried)
 
     def _add_up(self, backend_ids: Iterable[str]) -> None:
         """Let this process know how many requests all followers have, for its probes and its reads of loads."""
@@ -249,9 +255,6 @@ class Publisher:
         row = self._row(name)
         return None if row is None else row.url
 
-    def _is_shared(self, url: str) -> bool:
-        return self.replicas is not None and is_the_same_everywhere(url)
-
     def _see_replicas(self, name: str, elsewhere: Elsewhere) -> None:
         row = self._row(name)
         if row is not None and self._outside.get(name, NOWHERE_ELSE) != elsewhere:
@@ -264,12 +267,14 @@ class Publisher:
         if not self._followers:
             return
         moved, self._moved = self._moved, set()
-        rows = [row for row in self._published.values() if self._has_news(row) or row.id in moved]
-        for follower in self._followers.values() if rows else ():
-            follower.send("fleet.loads", [self._load_for(follower, row) for row in rows])
+        self._send_loads([row for row in self._published.values() if self._has_news(row) or row.id in moved])
         self._ticks += 1
         if self._ticks % PAGES_EVERY == 0:
             self._publish_pages(self._followers.values())
+
+    def _send_loads(self, rows: Sequence[Backend]) -> None:
+        for follower in self._followers.values() if rows else ():
+            follower.send("fleet.loads", [self._load_for(follower, row) for row in rows])
 
     def _has_news(self, row: Backend) -> bool:
         facts = self._facts_of(row)

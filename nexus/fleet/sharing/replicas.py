@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import getnode, uuid4
 
 import structlog
 
@@ -36,8 +38,8 @@ class Replicas:
     """What this replica may use of the limits that all share.
 
     While the store fails, claims hold until they expire. Then the other replicas may use these slots, and each uses its
-    part: the limit divided by the number of replicas that there were, but at least one slot. Limits of a backend on
-    this machine are not shared, because the same address is another server for another replica.
+    part: the limit divided by the number of replicas that there were, but at least one slot. A backend at a loopback
+    address is shared by the replicas that have that address in common: those of one machine or container.
     """
 
     def __init__(  # noqa: PLR0913 - what it stands between
@@ -179,8 +181,8 @@ class Replicas:
         found: dict[Key, str] = {}
         for key in self._broker.keys:
             url = self._address(key[0])
-            if self._broker.is_shared(key) and url is not None:
-                found[key] = f"{url} {key[1]}"
+            if url is not None:
+                found[key] = name_of(url, key[1])
         return found
 
     async def _keep_renewing(self) -> None:
@@ -202,7 +204,30 @@ class Replicas:
             self._hint = tasks.start(self._store.publish(SLOTS_HINT), name="hint")
 
 
-def is_the_same_everywhere(url: str) -> bool:
-    """Whether *url* leads to the same server from every replica: it is not on the replica's own machine."""
+def name_of(url: str, model: str) -> str:
+    """Return the name of a limit in the store: replicas that reach the same server by *url* use the same one."""
     host = urlsplit(url).hostname or ""
-    return not is_loopback(host) and host != "host.docker.internal"
+    where = ""
+    if is_loopback(host):
+        where = f"{_machine()} {_network()} "
+    elif host == "host.docker.internal":
+        where = f"{_machine()} "
+    return f"{where}{url} {model}"
+
+
+@cache
+def _machine() -> str:
+    """Return what is the same for all processes of this machine only."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return f"{getnode():x}"
+
+
+@cache
+def _network() -> str:
+    """Return what is the same for all processes that have the same loopback address: a container has its own."""
+    try:
+        return str(Path("/proc/self/ns/net").readlink())
+    except OSError:
+        return ""

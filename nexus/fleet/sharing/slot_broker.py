@@ -5,15 +5,16 @@ from typing import Final
 
 import msgspec
 
+from nexus.domain.priorities import PRIORITIES
+
 Key = tuple[str, str]
 """The name of a backend, and the backend's own name for a model with a limit of its own; empty: the whole backend."""
 
 OUTSIDE: Final = ""
 """Stands for all other replicas, as if they were one more process of this one: it has what they have leased, and what
 none has. It is granted slots when they ask for some, which this replica then leases no more."""
-RANK_COUNT: Final = 3
-"""Priorities of requests that wait, highest first."""
-NOTHING_WAITS: Final = (0,) * RANK_COUNT
+NOTHING_WAITS: Final = (0,) * len(PRIORITIES)
+"""How many clients wait, of each priority, highest first."""
 
 
 class SlotOrder(msgspec.Struct, frozen=True, array_like=True):

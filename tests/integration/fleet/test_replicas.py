@@ -3,8 +3,6 @@
 import pytest
 
 from nexus.domain.backend import Status
-from nexus.fleet.sharing import lone_process
-from nexus.fleet.sharing import publisher as publishing
 from nexus.fleet.sharing.lone_process import LoneProcess
 from nexus.fleet.sharing.slot_keeper import Waiting
 from nexus.store.watched import WatchedStore
@@ -12,9 +10,7 @@ from nexus.testing.shared_store import SharedMemory
 
 
 @pytest.fixture
-def shared(monkeypatch):
-    # The servers of these tests are on this machine.
-    monkeypatch.setattr(publishing, "is_the_same_everywhere", lambda _: True)
+def shared():
     return SharedMemory()
 
 
@@ -144,8 +140,7 @@ async def test_trouble_at_one_replica_makes_the_others_probe(serve, plan, start,
     assert fleets[1].snapshot.backends[0].status is Status.HEALTHY
 
 
-async def test_a_proxy_of_one_process_shares_limits_too(serve, plan, start, shared, monkeypatch, eventually):
-    monkeypatch.setattr(lone_process, "is_the_same_everywhere", lambda _: True)
+async def test_a_proxy_of_one_process_shares_limits_too(serve, plan, start, shared, eventually):
     server = await serve("vllm", "tiny")
     planned = plan(gpu={"url": server.url, "max_in_flight": 3})
     processes, allotments = [], []
