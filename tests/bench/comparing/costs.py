@@ -11,7 +11,7 @@ MAX_P99_MS = 5.0
 SEARCH_STEPS = 5
 SEARCH_FROM = 0.2
 """Of the requests per second that a closed loop reaches: less is not looked for."""
-OPEN_CONNECTIONS = 256
+OPEN_CONNECTIONS = 128
 
 
 class Costs:

@@ -8,7 +8,8 @@
  *   gap_us=N         between the events of a stream; 0 (default): each is written at once, by itself
  *   spread_ms=N      over which the connections send their first requests, so that paced streams are not all due at once
  *   rate=N           requests per second, arriving at random (Poisson), on whichever connection is free; a request that
- *                    finds none waits, which counts. 0 (default): each connection sends its next one after the answer
+ *                    finds none waits, which counts. The first fifth of the time does not. 0 (default): each connection
+ *                    sends its next request after the answer
  *   headers=TEXT     further header lines, each with its CRLF
  *
  * Requests have the head that openai-python sends, with the body in a write of its own, as httpx does it; a connection
@@ -191,7 +192,7 @@ typedef struct Connection {
 } Connection;
 
 static int epoll_fd, live;
-static uint64_t began_ns, end_ns;
+static uint64_t began_ns, end_ns, steady_ns; /* From steady_ns on, times count. */
 static uint64_t requests_done, requests_failed, events_seen;
 
 /* With a rate: the connections that are free, and the moments at which the requests that wait were due. */
@@ -269,7 +270,7 @@ static void finish(Connection *c, uint64_t now) {
     bool is_ok = strncmp(c->in.bytes, "HTTP/1.1 200", 12) == 0;
     if (events > 0) is_ok = is_ok && memmem(c->in.bytes, c->in.count, "data: [DONE]", 12) != NULL;
     if (is_ok) requests_done++; else requests_failed++;
-    note(&total, now - c->due_ns);
+    if (c->due_ns >= steady_ns) note(&total, now - c->due_ns);
     go_on(c, now);
 }
 
@@ -406,6 +407,8 @@ static void run(Connection *all, int number, double seconds) {
     began_ns = next_arrival_ns = now_ns();
     end_ns = began_ns + (uint64_t)(seconds * 1e9);
     uint64_t gap_ns = (uint64_t)spread_ms * 1000000u / (uint64_t)number, give_up_ns = end_ns + GRACE_NS;
+    /* What a proxy does once for each new connection is no answer's time. */
+    steady_ns = rate > 0 ? began_ns + (end_ns - began_ns) / 5 : began_ns;
     if (rate > 0)
         for (; started < number; started++) idle[idle_count++] = &all[started];
     for (uint64_t now = began_ns; live > 0 && now < give_up_ns; now = now_ns()) {

@@ -16,6 +16,8 @@ PACED_STREAMS: Final = 500
 PACED_GAP_US: Final = 20_000
 """50 events a second: a quick model."""
 PACED_SPREAD_MS: Final = 1_000
+MIN_SEARCH_S: Final = 0.5
+"""Of each step: some hundred requests at least, for a p99."""
 ACCESS_LINE: Final = b'"event":"exchange_finished"'
 
 
@@ -48,7 +50,9 @@ def short(bench: Bench, target: Target) -> Round:
         Figure.REQUESTS_PER_S: many.requests / many.seconds,
     }
     if isinstance(target, Started):
-        found[Figure.RATE_IN_TIME] = rate_in_time(costs, many.requests / many.seconds, bench.extent.seconds / 2)
+        found[Figure.RATE_IN_TIME] = rate_in_time(
+            costs, many.requests / many.seconds, max(bench.extent.seconds / 2, MIN_SEARCH_S)
+        )
         found |= _access_lines(target, costs.requests)
     return {**found, Figure.FAILED: costs.failed}
 
