@@ -114,9 +114,11 @@ class ClientConnection(BaseProtocol):
 
     def begin_stream(self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool) -> None:
         """Call *pause* when the client stops reading, and *resume* when it continues, until :meth:`end_stream`."""
+        self._server.starts.streams += self._stream_is_chunked is None
         self._on_pause, self._on_resume, self._stream_is_chunked = pause, resume, is_chunked
 
     def end_stream(self) -> None:
+        self._server.starts.streams -= self._stream_is_chunked is not None
         self._on_pause = self._on_resume = self._stream_is_chunked = None
 
     def hand_over(self, receive: Callable[[bytes], None]) -> None:
@@ -275,8 +277,7 @@ class ClientConnection(BaseProtocol):
     def _stop_waiting(self) -> None:
         """Stop waiting for a request after a timeout."""
         self._has_timed_out = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._wake()
 
     def _cut_stalled(self) -> None:
         """Cut the connection: the client takes nothing of what was written for it."""
@@ -331,13 +332,8 @@ class ClientConnection(BaseProtocol):
         if self._has_begun and self._stream_is_chunked is False:
             # Without chunks, no byte can be sent early in this reply to find out whether the client still reads.
             return False
-        self._half_closed = HalfClosed(
-            self._loop,
-            transport.get_extra_info("socket"),
-            next_is=self._next_is,
-            write=self.write_now,
-            leave=self.abort,
-        )
+        sock = transport.get_extra_info("socket")
+        self._half_closed = HalfClosed(self._loop, sock, next_is=self._next_is, write=self.write_now, leave=self.abort)
         return True
 
     def _next_is(self) -> NextBytes:
@@ -367,10 +363,13 @@ class ClientConnection(BaseProtocol):
             timeouts.stop_awaiting_head()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-            if self._server.batch is not None:
-                self._server.batch.expect()
+        waiter, starts = self._waiter, self._server.starts
+        if waiter is not None and not waiter.done():
+            if starts.streams:
+                starts.wake(waiter)
+            else:
+                waiter.set_result(None)
+                starts.announce()
 
     def pause_reading(self) -> None:
         # aiohttp would pause the parser too, which could then be fed bytes of the next request.

@@ -8,6 +8,7 @@ from nexus import tasks
 from nexus.errors import StartError
 from nexus.proxy.client.connection import ClientConnection, Handle, RefuseMalformed
 from nexus.proxy.client.descriptors import Descriptors
+from nexus.proxy.client.starts import Starts
 from nexus.proxy.write_batch import WriteBatch
 
 
@@ -36,6 +37,7 @@ class ProxyServer:
         self.write_stall_s = write_stall_s
         """May be changed; a new value applies to open connections too."""
         self.batch = batch
+        self.starts = Starts(self.loop, batch)
         self.connections: set[ClientConnection] = set()
         """The open ones; each adds and removes itself."""
         self.descriptors = None if max_files is None else Descriptors(self.loop, max_files)

@@ -161,7 +161,8 @@ class StreamRelay:
             self._backlog.extend(pieces_of(data))
             self._write_backlog()
         else:
-            self._write(data)
+            self.bytes_out += len(data)
+            self._client.write_now(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
 
     def finish(self) -> None:
         response = self._response
