@@ -75,7 +75,7 @@ _FINISHED: Final = Result.FINISHED
 FIRST_SERVER_ERROR: Final = 500
 
 
-class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
+class AttemptOutcome(msgspec.Struct, frozen=True):
     """The outcome of one attempt at one backend, which settles its holds."""
 
     backend: str
@@ -115,16 +115,13 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     known."""
 
 
-class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
+class ExchangeOutcome(msgspec.Struct, frozen=True):
     """One request and how it ended, reported to every observer exactly once."""
 
     request_id: str
     """Assigned by Nexus, and unique."""
-    client_request_id: str | None = None
-    """The client's ``X-Request-Id``, None when it sent none; not necessarily unique."""
     endpoint: str
     protocol: str
-    method: str = "POST"
     model: str | None
     """As the client sent it; None when it named none or the request could not be read."""
     resolved_model: str | None
@@ -135,12 +132,6 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The status sent to the client; 499 when it left before that."""
     code: str | None
     """The error code, None when there was no error."""
-    error_message: str | None = None
-    """The message that the client got with it."""
-    rejected_by: str | None = None
-    """The stage that refused it, or ``queue``; None when neither did."""
-    rejected_because: str | None = None
-    """The reason that the stage gave; None when ``rejected_by`` is None."""
     phase: Phase
     """The phase in which it ended."""
     termination: str
@@ -158,6 +149,15 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last attempt: as its backend reported it, else an estimate; None without an answer."""
     bytes_in: int
     bytes_out: int
+    client_request_id: str | None = None
+    """The client's ``X-Request-Id``, None when it sent none; not necessarily unique."""
+    method: str = "POST"
+    error_message: str | None = None
+    """The message that the client got with it."""
+    rejected_by: str | None = None
+    """The stage that refused it, or ``queue``; None when neither did."""
+    rejected_because: str | None = None
+    """The reason that the stage gave; None when ``rejected_by`` is None."""
     cost_usd: float | None = None
     """The cost of all its attempts, as far as stages know it; None when no stage does."""
 
