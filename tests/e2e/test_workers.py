@@ -39,20 +39,36 @@ first = ["llama3"]
 CHAT = "/v1/chat/completions"
 STREAMS = 16
 
-SERVICE_THAT_FAILS = """
-from nexus.api import hookimpl
+TUNNEL = """
+import os
+from nexus.api import PluginConfig, hookimpl
+
+class Config(PluginConfig):
+    is_single: bool = False
 
 class Service:
+    def __init__(self, is_single):
+        self.is_single = is_single
+
     async def __aenter__(self):
-        raise OSError("no tunnel")
+        if self.is_single:
+            os.close(os.open("tunnel", os.O_CREAT | os.O_EXCL))
 
     async def __aexit__(self, *_):
-        pass
+        if self.is_single:
+            os.remove("tunnel")
+
+@hookimpl
+def nexus_config():
+    return Config
 
 @hookimpl
 def nexus_services(config, store, wake):
-    return [Service()]
+    return [Service(config.is_single)]
 """
+"""A plugin whose service starts in one worker only, if its table says so."""
+
+SINGLE = "\n[plugins.tunnel]\nis_single = true\n"
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +88,11 @@ def narrow():
 
 @pytest.fixture(scope="module")
 def nexus(simulator, narrow, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workers")
+    plugin = folder / "tunnel.py"
+    plugin.write_text(TUNNEL)
     backends = table_of(simulator) + table_of(narrow, max_in_flight=3)
-    with run_nexus(tmp_path_factory.mktemp("workers"), CONFIG + backends) as nexus:
+    with run_nexus(folder, CONFIG + backends, arguments=("--plugin", str(plugin))) as nexus:
         nexus.wait_for_log("started", 3, within_s=20)
         yield nexus
 
@@ -85,6 +104,11 @@ def pid_of(nexus, worker):
 
 def workers_of(nexus):
     return nexus.get_json("/health")["workers"]
+
+
+def streamed_by(nexus):
+    """Return the worker of each stream that has ended."""
+    return [line["worker"] for line in nexus.log_lines("exchange_finished") if line["stream"]]
 
 
 def stream(nexus, max_tokens):
@@ -160,6 +184,22 @@ def test_a_reload_reaches_all_workers_and_a_refused_one_is_reported_once(nexus):
     until(lambda: not any(nexus.get_json("/ready")["detail"]["rejected_reload"] for _ in range(12)), within_s=5)
 
 
+def test_a_reload_that_one_worker_refuses_changes_none(nexus):
+    before = nexus.config_file.read_text()
+    refused = len(nexus.log_lines("config_rejected"))
+    nexus.config_file.write_text(before.replace('first = ["llama3"]', 'third = ["llama3"]') + SINGLE)
+    nexus.send(signal.SIGHUP)
+    line = nexus.wait_for_log("config_rejected", refused + 1)[-1]
+
+    assert "its service does not start: FileExistsError" in line["reason"]
+    assert "worker" not in line
+    assert nexus.log_lines("task_failed") == []
+    assert {ask(nexus.url, CHAT, chat("first", max_tokens=1)).status for _ in range(12)} == {200}
+    # What was prepared is discarded.
+    until(lambda: not nexus.config_file.with_name("tunnel").exists(), within_s=5)
+    nexus.config_file.write_text(before)
+
+
 def test_a_worker_that_is_killed_under_load_loses_its_own_streams_only(nexus):
     killed = threading.Event()
     refused, late = [], []
@@ -178,7 +218,6 @@ def test_a_worker_that_is_killed_under_load_loses_its_own_streams_only(nexus):
                 # A page that the killed worker was about to send.
                 assert not was_killed
 
-    finished_before = len(nexus.log_lines("exchange_finished"))
     with ThreadPoolExecutor(STREAMS + 2) as clients:
         streams = [clients.submit(stream, nexus, 40) for _ in range(STREAMS)]
         pages = [clients.submit(come_and_go) for _ in range(2)]
@@ -195,10 +234,9 @@ def test_a_worker_that_is_killed_under_load_loses_its_own_streams_only(nexus):
     sys.stdout.write(f"successor ready after {took_s:.2f} s\n")
     assert ready[-1]["worker"] == 1
     assert refused == []
-    until(lambda: len(nexus.log_lines("exchange_finished")) - finished_before >= sum(whole), within_s=5)
-    of_others = nexus.log_lines("exchange_finished")[finished_before:]
     assert 0 < sum(whole) < STREAMS
-    assert [line["worker"] for line in of_others] == [2] * sum(whole)
+    until(lambda: len(streamed_by(nexus)) >= sum(whole), within_s=5)
+    assert streamed_by(nexus) == [2] * sum(whole)
     assert [(line["worker"], line["reason"]) for line in nexus.log_lines("worker_ended")] == [(1, "killed by SIGKILL")]
     until(lambda: workers_of(nexus) == {"wanted": 2, "ready": 2}, within_s=5)
 
@@ -244,17 +282,17 @@ def test_sigterm_lets_all_workers_finish_their_streams(nexus):
 
 
 def test_a_service_that_does_not_start_in_a_worker_ends_the_proxy_with_its_reason(tmp_path):
-    plugin = tmp_path / "broken.py"
-    plugin.write_text(SERVICE_THAT_FAILS)
-    command = [sys.executable, "-m", "nexus", "--no-discovery", "--workers", "2", "--plugin", str(plugin)]
+    (tmp_path / "tunnel.py").write_text(TUNNEL)
+    (tmp_path / "nexus.toml").write_text(f"[server]\nworkers = 2\nport = {free_port()}\n{SINGLE}")
+    command = [sys.executable, "-m", "nexus", "--no-discovery", "--plugin", "tunnel.py"]
 
-    result = subprocess.run(
-        [*command, "--port", str(free_port())], check=False, capture_output=True, text=True, timeout=50, cwd=tmp_path
-    )
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=50, cwd=tmp_path)
 
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("nexus-proxy: plugin 'broken'")
-    assert result.stderr.splitlines()[-1].endswith("its service does not start: OSError: no tunnel")
+    assert result.stderr.splitlines()[-1].startswith("nexus-proxy: plugin 'tunnel'")
+    assert result.stderr.splitlines()[-1].endswith(
+        "its service does not start: FileExistsError: [Errno 17] File exists: 'tunnel'"
+    )
 
 
 def test_workers_finish_their_streams_and_end_when_the_parent_is_gone(simulator, tmp_path):

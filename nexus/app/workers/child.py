@@ -12,7 +12,7 @@ from typing import Final
 import nexus
 from nexus import tasks
 from nexus.app.workers.messages import Busy, Failed, Orders, Ready
-from nexus.workers.channel import Channel, ChannelError
+from nexus.workers.channel import Channel, ChannelError, ChannelFull, NotAnswered
 
 OF_THE_PARENT: Final = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
 """Variables for the main process of a service only; see sd_notify(3)."""
@@ -115,6 +115,16 @@ class Child:
             self.channel.send(topic, payload)
         except ChannelError:
             return
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether its event loop still runs: it answers within *timeout_s*, or has ended."""
+        try:
+            await self.channel.ask("ping", None, type(None), timeout_s=timeout_s)
+        except (NotAnswered, ChannelFull):
+            return False
+        except ChannelError:
+            return True
+        return True
 
     def kill(self) -> None:
         """End its process at once."""

@@ -18,6 +18,9 @@ log = structlog.get_logger("nexus.app")
 
 START_S: Final = 60.0
 """How long a worker may take to start before it is killed."""
+PING_EVERY_S: Final = 5.0
+HANG_S: Final = 60.0
+"""How long the event loop of a worker may be blocked before it is killed; its streams have stalled as long."""
 EXIT_S: Final = 5.0
 """How long a worker may take to end after its last request."""
 EXIT_CODE_S: Final = 0.5
@@ -140,7 +143,7 @@ class Supervisor:
         await self._settle(child)
         if child.is_ready:
             self._note_ready(child)
-        await child.is_gone.wait()
+        await self._watch(child)
         self._count_changed()
         if child.is_leaving or not await child.ended(EXIT_CODE_S):
             self._let_leave(child)
@@ -154,9 +157,18 @@ class Supervisor:
             async with asyncio.timeout(START_S):
                 await child.has_settled.wait()
         if not child.has_settled.is_set():
-            log.error("worker_killed", worker=child.index, pid=child.pid, reason=f"not ready after {START_S:g} s")
-            child.kill()
+            self._kill(child, f"not ready after {START_S:g} s")
             await child.is_gone.wait()
+
+    async def _watch(self, child: Child) -> None:
+        """Wait until *child* is gone, and kill it if it hangs: what arrives at its socket would wait for ever."""
+        while not child.is_gone.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PING_EVERY_S):
+                    await child.is_gone.wait()
+            if not child.is_gone.is_set() and not await child.answers(HANG_S):
+                self._kill(child, f"its event loop has not answered for {HANG_S:g} s")
+                await child.is_gone.wait()
 
     def _note_ready(self, child: Child) -> None:
         self._failed_starts.note_ready()
@@ -199,9 +211,12 @@ class Supervisor:
 
     async def _end(self, child: Child, patience_s: float) -> None:
         if not await child.ended(patience_s):
-            log.error("worker_killed", worker=child.index, pid=child.pid, reason=f"not ended after {patience_s:g} s")
-            child.kill()
+            self._kill(child, f"not ended after {patience_s:g} s")
             await child.ended()
+
+    def _kill(self, child: Child, reason: str) -> None:
+        log.error("worker_killed", worker=child.index, pid=child.pid, reason=reason)
+        child.kill()
 
     async def _balance(self) -> None:
         while True:

@@ -47,6 +47,8 @@ class Worker:
         self._nexus = Nexus(blueprint, InheritedResources(orders, self._channel, blueprint))
         self._generation = orders.configuration.generation
         self._stops: asyncio.Queue[Stop] = asyncio.Queue()
+        self._is_over = False
+        """Whether this process ends by itself."""
         self._decision: asyncio.Future[bool] | None = None
         """Whether the prepared reload is used; None: there is none."""
 
@@ -63,6 +65,7 @@ class Worker:
         channel.on("reload.finish", Finish, self._finish_reload)
         channel.on("reload.refused", Refused, self._note_refused)
         channel.answers("reload.prepare", Prepare, self._prepare)
+        channel.answers("ping", type(None), self._answer_ping)
         await channel.open(self._socket)
         channel.on_closed(self._lose_parent)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
@@ -70,6 +73,7 @@ class Worker:
             stop = await self._start()
         except NexusError as exc:
             self._tell("failed", Failed(type(exc).__name__, str(exc)))
+            self._is_over = True
             channel.close()
             raise
         if stop is None:
@@ -86,7 +90,7 @@ class Worker:
 
     async def _start(self) -> Stop | None:
         """Start the proxy; if the parent says to stop meanwhile, give up and return what it said."""
-        starting = tasks.start(self._nexus.start(), name="start")
+        starting = tasks.start(self._try_to_start(), name="start")
         stopping = tasks.start(self._stops.get(), name="await stop")
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
@@ -94,7 +98,16 @@ class Worker:
             stop: Stop = stopping.result()
             return stop
         await tasks.stop(stopping)
-        starting.result()
+        if (failure := starting.result()) is not None:
+            raise failure
+        return None
+
+    async def _try_to_start(self) -> NexusError | None:
+        """Start the proxy, and return why that failed: the parent is told, and says so."""
+        try:
+            await self._nexus.start()
+        except NexusError as exc:
+            return exc
         return None
 
     async def _drain(self, stop: Stop) -> None:
@@ -119,6 +132,9 @@ class Worker:
 
     # what the parent says
 
+    async def _answer_ping(self, _: None) -> None:
+        """Show that the event loop runs."""
+
     def _note_counts(self, counts: Counts) -> None:
         self._nexus.state.workers = Workers(counts.wanted, counts.ready)
 
@@ -139,17 +155,23 @@ class Worker:
             await asyncio.wait({decision}, timeout=DECISION_S)
             return decision.done() and decision.result()
 
-        async def reload() -> None:
-            if await self._nexus.reload(blueprint, agree=agree):
+        async def reload() -> NexusError | None:
+            try:
+                is_used = await self._nexus.reload(blueprint, agree=agree)
+            except NexusError as exc:
+                return exc
+            if is_used:
                 self._generation = prepare.configuration.generation
                 logs.configure(loaded.config.logging)
+            return None
 
         reloading = tasks.start(reload(), name="reload")
         preparing = tasks.start(prepared.wait(), name="prepare reload")
         await asyncio.wait({reloading, preparing}, return_when=asyncio.FIRST_COMPLETED)
         await tasks.stop(preparing)
-        if reloading.done():
-            reloading.result()
+        if reloading.done() and (failure := reloading.result()) is not None:
+            # The parent reports it, once for all workers.
+            raise failure
 
     def _finish_reload(self, finish: Finish) -> None:
         if self._decision is not None and not self._decision.done():
@@ -164,7 +186,7 @@ class Worker:
 
     def _lose_parent(self) -> None:
         self._discard_prepared()
-        if self._nexus.state.is_draining:
+        if self._nexus.state.is_draining or self._is_over:
             return
         log.error("parent_lost", reason="the parent process has ended; this worker finishes its requests and ends too")
         self._stops.put_nowait(Stop(drain_s=self._nexus.blueprint.config.server.drain_timeout_seconds))

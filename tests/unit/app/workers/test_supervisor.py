@@ -19,7 +19,7 @@ class FakeChild:
         self.is_ready = self.is_leaving = self.has_ended = self.has_served = False
         self.failure, self.requests, self.served_s = None, 0.0, 0.0
         self.has_settled, self.is_gone, self._has_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self.told, self.obeys = [], True
+        self.told, self.obeys, self.hangs = [], True, False
 
     @property
     def ending(self):
@@ -29,6 +29,10 @@ class FakeChild:
         self.told.append((topic, payload))
         if topic == "stop" and self.obeys:
             self.end()
+
+    async def answers(self, timeout_s):
+        del timeout_s
+        return not self.hangs
 
     def begin(self):
         self.is_ready = self.has_served = True
@@ -192,6 +196,20 @@ async def test_a_worker_that_hangs_at_its_start_is_killed(log, monkeypatch):
     await scene.supervisor.start()
 
     assert [line["reason"] for line in events(log, "worker_killed")] == ["not ready after 0.01 s"]
+    await scene.supervisor.stop(Stop())
+
+
+async def test_a_worker_that_hangs_while_it_serves_is_killed_and_replaced(log, monkeypatch):
+    monkeypatch.setattr(supervisor, "PING_EVERY_S", 0.001)
+    scene = Scene()
+    await scene.supervisor.start()
+
+    scene.latest(1).hangs = True
+    await scene.until(lambda: len(scene.launched) == 3 and scene.supervisor.counts.ready == 2)
+
+    assert [line["reason"] for line in events(log, "worker_killed")] == [
+        "its event loop has not answered for 60 s",
+    ]
     await scene.supervisor.stop(Stop())
 
 
