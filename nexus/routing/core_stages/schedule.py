@@ -46,6 +46,9 @@ AT_ITS_LIMIT_FOR_MODEL: Final = Refusal(
     action="Try again later, or raise max_in_flight of the model",
 )
 
+FEW: Final = 8
+"""So many candidates are looked at one by one as fast as together."""
+
 BUSY_FACTOR: Final = 0.01
 """A backend too busy to answer probes comes after all others, but before one that has been failing."""
 SILENT_FACTOR: Final = 0.05
@@ -109,8 +112,9 @@ class Schedule(Reconciler):
 
     def _weigh_silent(self, intent: RoutingIntent, offers: list[tuple[Backend, str]]) -> None:
         is_stream = intent.requirements.is_stream
-        figures = self._candidates.of(offers, intent.resolved_model).figures()
-        if not waiting(figures, is_stream=is_stream):
+        if len(offers) > FEW and not waiting(
+            self._candidates.of(offers, intent.resolved_model).figures(), is_stream=is_stream
+        ):
             return
         silent = remarkably_silent(offers, self._clock(), is_stream=is_stream)
         for backend, model in offers if silent else ():

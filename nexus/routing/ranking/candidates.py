@@ -29,7 +29,18 @@ _WHOLE: Final[Callable[[ModelLoad], dict[object, float]]] = attrgetter("whole.wa
 class Candidates:
     """The candidates of a ranking, in their order, with what is the same as long as they are."""
 
-    __slots__ = ("_books", "_own_name", "by_share", "loads", "offers", "priorities", "slots")
+    __slots__ = (
+        "_books",
+        "_others",
+        "_own_name",
+        "_told",
+        "by_share",
+        "guessable",
+        "loads",
+        "offers",
+        "priorities",
+        "slots",
+    )
 
     def __init__(self, offers: Sequence[Offer]) -> None:
         self.offers: Final = offers
@@ -43,15 +54,34 @@ class Candidates:
         """Whether they have different shares of the work."""
         self.slots: Final = [certain_slots(*offer) for offer in offers]
         """How many requests each works on at once, as far as that is certain."""
+        self.guessable: Final[dict[str, list[int]]] = {}
+        """By kind, the positions of those for which that is not certain."""
+        for at, (backend, model) in enumerate(offers):
+            facts = backend.models.get(model)
+            if not (backend.is_limited or backend.slots_are_reported or (facts is not None and facts.max_in_flight)):
+                self.guessable.setdefault(backend.kind.name, []).append(at)
+        self._told: list[EngineReport | None] = []
+        self._others: list[tuple[int, EngineReport]] = []
 
     def in_flight(self) -> list[int]:
         """Return the requests of this Nexus in flight at each, those of its other workers and replicas included."""
         return list(map(_EVERYWHERE, self.loads))
 
-    def told(self) -> list[EngineReport | None]:
-        """Return the last report of each engine about its load; empty if there is none at all."""
+    def are_told(self) -> bool:
+        """Whether an engine has reported its load; reads the reports for :meth:`of_others`."""
         told = list(map(_TOLD, self.loads))
-        return told if any(told) else []
+        if told != self._told:
+            self._told = told
+            self._others = [
+                (at, report)
+                for at, report in enumerate(told)
+                if report is not None and (report.requests or 0) > report.own_requests
+            ]
+        return any(told)
+
+    def of_others(self, now: float) -> list[tuple[int, float]]:
+        """Return the positions of engines that have reported requests of other clients, and how many."""
+        return [(at, report.other_requests(now)) for at, report in self._others]
 
     def figures(self) -> list[ModelLoad]:
         """Return the figures of the model at each."""
@@ -81,8 +111,9 @@ class RememberedCandidates:
 
 def failing(figures: Sequence[ModelLoad]) -> list[int]:
     """Return the positions of those that have failed."""
-    failures = list(map(_FAILURES, figures))
-    return [at for at, count in enumerate(failures) if count] if any(failures) else []
+    if not any(map(_FAILURES, figures)):
+        return []
+    return [at for at, each in enumerate(figures) if each.failures]
 
 
 def has_learned(figures: Sequence[ModelLoad]) -> bool:

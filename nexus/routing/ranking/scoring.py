@@ -74,7 +74,10 @@ def busy_requests(offers: Sequence[Offer], now: float) -> list[float]:
 
 
 def load_of(
-    candidates: Candidates, now: float, figures: Sequence[ModelLoad] | None = None
+    candidates: Candidates,
+    now: float,
+    figures: Sequence[ModelLoad] | None = None,
+    in_flight: Sequence[int] | None = None,
 ) -> tuple[Sequence[float], Sequence[float | None]]:
     """Return with how many requests of usual size each candidate is busy, and how many it works on at once.
 
@@ -84,24 +87,22 @@ def load_of(
     fails at once would look idle and get them all.
 
     :param figures: those of the model at each; None: they are looked up.
+    :param in_flight: the requests in flight at each; None: they are looked up.
     """
     figures = candidates.figures() if figures is None else figures
-    in_flight, told, failed = candidates.in_flight(), candidates.told(), failing(figures)
-    busy: list[float] = [*in_flight]
-    if len(busy) > 1 and any(in_flight):
-        costs = [_cost(load) if count else 0 for count, load in zip(in_flight, candidates.loads, strict=True)]
+    busy: list[float] = [*(candidates.in_flight() if in_flight is None else in_flight)]
+    if len(busy) > 1 and (requests := sum(busy)):
+        costs = [_cost(load) if count else 0 for count, load in zip(busy, candidates.loads, strict=True)]
         if total := sum(costs):
-            by_count, by_token = 1.0 - TOKEN_PART, TOKEN_PART * sum(in_flight) / total
-            busy = [
-                by_count * count + by_token * cost if count else 0 for count, cost in zip(in_flight, costs, strict=True)
-            ]
-    for at, report in enumerate(told):
-        if report is not None:
-            busy[at] += report.other_requests(now)
-    for at in failed:
+            by_count, by_token = 1.0 - TOKEN_PART, TOKEN_PART * requests / total
+            busy = [by_count * count + by_token * cost for count, cost in zip(busy, costs, strict=True)]
+    are_told = candidates.are_told()
+    for at, others in candidates.of_others(now) if are_told else ():
+        busy[at] += others
+    for at in failing(figures):
         busy[at] += figures[at].recent_failures(now)
-    if told or has_learned(figures):
-        return busy, _with_guesses([*candidates.slots], candidates.offers, now)
+    if are_told or has_learned(figures):
+        return busy, _with_guesses(candidates, figures, now)
     return busy, candidates.slots
 
 
@@ -119,7 +120,8 @@ def load_of_one(offer: Offer, now: float) -> tuple[float, float | None]:
     if figures is not None and figures.failures:
         busy += figures.recent_failures(now)
     if load.told is not None or (figures is not None and figures.learned.limit is not None):
-        return busy, _with_guesses([slots], (offer,), now)[0]
+        candidates = Candidates((offer,))
+        return busy, _with_guesses(candidates, candidates.figures(), now)[0]
     return busy, slots
 
 
@@ -130,25 +132,24 @@ def _cost(load: BackendLoad) -> int:
     return prompts + ANSWER_TOKEN_WEIGHT * answers
 
 
-def _with_guesses(known: list[float | None], offers: Sequence[Offer], now: float) -> list[float | None]:
+def _with_guesses(candidates: Candidates, figures: Sequence[ModelLoad], now: float) -> Sequence[float | None]:
     """Return the capacities of the candidates, with guesses where none is certain.
 
     What is learned, or was reported by a server with no fixed number, is a guess, and equal backends must not be
     treated differently: those of one kind whose guesses are within a factor of two of their mean count as having the
     mean, as do those without a guess.
     """
-    guesses: dict[str, list[tuple[int, float | None]]] = {}
-    for at, (backend, model) in enumerate(offers):
-        is_limited = backend.is_limited or ((facts := backend.models.get(model)) is not None and facts.max_in_flight)
-        if not (is_limited or backend.slots_are_reported):
-            guess: float | None = backend.load.running_at_most(now)
-            if guess is None and (figures := backend.load.models.get(model)) is not None:
-                guess = figures.learned.limit
-            guesses.setdefault(backend.kind.name, []).append((at, guess))
-    for group in guesses.values():
-        logs = [log2(guess) for _, guess in group if guess]
-        mean = sum(logs) / len(logs) if logs else 0.0
-        for at, guess in group if logs else ():
+    known = candidates.slots
+    for group in candidates.guessable.values():
+        running = [candidates.loads[at].running_at_most(now) for at in group]
+        guesses = [
+            guess if guess is not None else figures[at].learned.limit for at, guess in zip(group, running, strict=True)
+        ]
+        logs = [log2(guess) for guess in guesses if guess]
+        if not logs:
+            continue
+        mean, known = sum(logs) / len(logs), [*known]
+        for at, guess in zip(group, guesses, strict=True):
             excess = log2(guess) - mean if guess else 0.0
             known[at] = 2.0 ** (mean + copysign(max(0.0, abs(excess) - GUESS_DOUBLINGS), excess))
     return known
@@ -278,8 +279,10 @@ class Turns:
         last = self._last
         if last is None:
             return
-        place = next((at for at, (candidate, _) in enumerate(last.offers) if candidate.name == backend), None)
-        if place is None:
+        for place, (candidate, _) in enumerate(last.offers):  # noqa: B007 - it is used below
+            if candidate.name == backend:
+                break
+        else:
             return
         cost, found = last.cost(place), self._models.get(model)
         if found is None:

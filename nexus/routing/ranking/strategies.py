@@ -137,7 +137,7 @@ class Smart(Strategy):
             return ListedScores(())
         now, candidates = self._clock(), self._candidates.of(offers, model)
         figures, in_flight = candidates.figures(), candidates.in_flight()
-        busy, slots = load_of(candidates, now, figures)
+        busy, slots = load_of(candidates, now, figures, in_flight)
         relative = relative_to_shares(offers, busy) if candidates.by_share else busy
         doublings = self._latencies.expected(offers, model, now, wanted, figures)
         turn = self._turns.begin(offers, model, doublings, by_share=candidates.by_share)
@@ -162,19 +162,16 @@ class Smart(Strategy):
 
         :param relative: the requests that it is busy with, relative to its share where shares differ.
         """
-        weight, idle = self._load, 100.0 * self._load
-        loads: Sequence[float] = (
-            [
-                weight * load_points(backend, requests, slots[at]) if requests else idle
-                for at, (requests, (backend, _)) in enumerate(zip(relative, candidates.offers, strict=True))
-            ]
-            if any(relative)
-            else [idle] * len(relative)
-        )
-        by_latency, by_priority = self._latency, self._priority
-        doublings = turn.doublings
-        if doublings is None or max(doublings) - turn.fastest <= FREE_DOUBLINGS:
-            fast = 100.0 * by_latency
+        weight, by_latency, by_priority = self._load, self._latency, self._priority
+        idle, fast, doublings = 100.0 * weight, 100.0 * by_latency, turn.doublings
+        are_fast = doublings is None or max(doublings) - turn.fastest <= FREE_DOUBLINGS
+        if are_fast and not any(relative):
+            return [(idle + fast + priority * by_priority) / 100 for priority in candidates.priorities]
+        loads = [
+            weight * load_points(backend, requests, slots[at]) if requests else idle
+            for at, (requests, (backend, _)) in enumerate(zip(relative, candidates.offers, strict=True))
+        ]
+        if doublings is None or are_fast:
             return [
                 (load + fast + priority * by_priority) / 100
                 for load, priority in zip(loads, candidates.priorities, strict=True)
