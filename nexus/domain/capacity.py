@@ -44,6 +44,14 @@ def capacity_now(backend: Backend, now: float) -> tuple[str, Capacity]:
     return model, capacity_of(backend, model, now)
 
 
+def held_from_reported(backend: Backend) -> int | None:
+    """Return from how many requests for a model on others wait, by the slots that it reports; None: they do not."""
+    slots = backend.slots
+    if slots is None or not backend.slots_are_reported or slots >= backend.max_in_flight:
+        return None
+    return slots + max(MIN_SPARE, int(slots * SPARE_PART))
+
+
 def capacity_of(backend: Backend, model: str, now: float) -> Capacity:
     """Return how many requests for *model*, by the backend's own name, it works on at once.
 
@@ -54,8 +62,8 @@ def capacity_of(backend: Backend, model: str, now: float) -> Capacity:
     if facts is not None and facts.max_in_flight is not None:
         limit = min(facts.max_in_flight, backend.max_in_flight)
         return Capacity(limit, "configured", limit)
-    if slots is not None and backend.slots_are_reported and slots < backend.max_in_flight:
-        return Capacity(slots, "reported by the server", slots + max(MIN_SPARE, int(slots * SPARE_PART)))
+    if slots is not None and (held_from := held_from_reported(backend)) is not None:
+        return Capacity(slots, "reported by the server", held_from)
     if backend.is_limited:
         return Capacity(backend.max_in_flight, "configured")
     running = backend.load.running_at_most(now)

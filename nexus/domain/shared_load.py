@@ -39,6 +39,10 @@ class Elsewhere(msgspec.Struct, frozen=True, array_like=True):
 
 NOWHERE_ELSE: Final = Elsewhere()
 
+HELD: Final = "\x1f"
+"""Precedes the name of a model for the slots that its server reports: beyond these, requests had better wait, and those
+that may not are sent all the same."""
+
 
 def _ignore(_allotment: "Allotment") -> None:
     pass
@@ -120,3 +124,16 @@ def first_short(parts: tuple[Allotment, ...]) -> Allotment | None:
             part.on_short(part)
             return part
     return None
+
+
+def with_hold(allotments: Mapping[str, Allotment], parts: tuple[Allotment, ...], model: str) -> tuple[Allotment, ...]:
+    """Return *parts*, and that of the slots that the server reports for *model*, if they are divided."""
+    held = allotments.get(HELD + model)
+    return parts if held is None else (*parts, held)
+
+
+def ask_for_hold(allotments: Mapping[str, Allotment], model: str) -> None:
+    """Let the slots that the server reports for *model*, if they are divided, know that one more would be used."""
+    held = allotments.get(HELD + model)
+    if held is not None and not held.has_room:
+        held.on_short(held)

@@ -3,21 +3,28 @@
 from collections.abc import Iterable
 
 from nexus.domain.backend import Backend
+from nexus.domain.capacity import held_from_reported
+from nexus.domain.shared_load import HELD
 from nexus.fleet.sharing.slot_broker import Key, SlotBroker
 
 
 def limits_of(row: Backend) -> dict[Key, int]:
-    """Return the limits that processes have to divide: that of the backend, and those of its limited models."""
-    models = ((name, facts.max_in_flight) for name, facts in row.models.items())
-    return {
-        (row.name, ""): row.max_in_flight,
-        **{(row.name, name): limit for name, limit in models if limit is not None},
-    }
+    """Return the limits that processes have to divide: that of the backend, those of its limited models, and the slots
+    that it reports for each other model.
+    """
+    limits = {(row.name, ""): row.max_in_flight}
+    held_from = held_from_reported(row)
+    for name, facts in row.models.items():
+        if facts.max_in_flight is not None:
+            limits[row.name, name] = facts.max_in_flight
+        elif held_from is not None:
+            limits[row.name, HELD + name] = held_from
+    return limits
 
 
-def limited_models(row: Backend) -> list[str]:
-    """Return the models of *row* with a limit of their own."""
-    return [name for name, facts in row.models.items() if facts.max_in_flight is not None]
+def parts_of(row: Backend) -> list[str]:
+    """Return the names of these limits, besides that of the backend."""
+    return [name for _, name in limits_of(row) if name]
 
 
 def divide(broker: SlotBroker, changed: Iterable[Backend], gone: Iterable[Backend], *, is_shared: bool) -> None:

@@ -23,7 +23,7 @@ from nexus.fleet.loads.counts import ReadCounts
 from nexus.fleet.plan import FleetPlan
 from nexus.fleet.probing.counts import ProbeCounts
 from nexus.fleet.sharing.counting import RequestCounter
-from nexus.fleet.sharing.division import limited_models
+from nexus.fleet.sharing.division import parts_of
 from nexus.fleet.sharing.followed_backends import FollowedBackends
 from nexus.fleet.sharing.messages import Decision, Done, Draining, NotHaving, SentLoad, SentPages, SentRows
 from nexus.fleet.sharing.outcome_reports import OutcomeReports
@@ -248,7 +248,7 @@ class FollowingFleet(Fleet):
                 # Another server under the same name.
                 before.load.forget_pace()
             row = self.registry.update(before.id, **fields)
-        self._keeper.divide(row.name, row.load, limited_models(row))
+        self._keeper.divide(row.name, row.load, parts_of(row))
 
     def _remove(self, backend_id: str) -> None:
         if self.registry.get(backend_id) is None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.shared_load import NOWHERE_ELSE, Elsewhere
+from nexus.domain.shared_load import HELD, NOWHERE_ELSE, Elsewhere
 from nexus.fleet.clock import call_later
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.membership.identity import backend_id
-from nexus.fleet.sharing.division import divide, limited_models
+from nexus.fleet.sharing.division import divide, parts_of
 from nexus.fleet.sharing.replicas import Replicas
 from nexus.fleet.sharing.shared_decisions import SharedDecisions
 from nexus.fleet.sharing.slot_broker import OUTSIDE, Key, SlotBroker, SlotOrder, SlotReport
@@ -56,7 +56,7 @@ class LoneProcess:
         for row in gone:
             self.keeper.leave(row.name)
         for row in changed:
-            self.keeper.divide(row.name, row.load, limited_models(row))
+            self.keeper.divide(row.name, row.load, parts_of(row))
         divide(self.broker, changed, gone, is_shared=True)
 
     def _order(self, process: str, order: SlotOrder) -> None:
@@ -94,7 +94,7 @@ class LoneProcess:
             return NOWHERE_ELSE
         load = row.load
         if key[1]:
-            figures = load.models.get(key[1])
+            figures = load.models.get(key[1].removeprefix(HELD))
             return Elsewhere(0 if figures is None else figures.in_flight)
         return Elsewhere(load.in_flight, load.prompt_tokens, load.answer_tokens)
 

@@ -9,7 +9,7 @@ import structlog
 
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.shared_load import NOWHERE_ELSE, Elsewhere
+from nexus.domain.shared_load import HELD, NOWHERE_ELSE, Elsewhere
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.membership.identity import backend_id
 from nexus.fleet.sharing.division import divide
@@ -246,7 +246,7 @@ class Publisher:
         row = self._row(key[0])
         counts = [] if row is None else [other.counts.get(row.id, NOWHERE_ELSE) for other in self._followers.values()]
         total = sum(counts, NOWHERE_ELSE)
-        return Elsewhere(total.models.get(key[1], 0)) if key[1] else total
+        return Elsewhere(total.models.get(key[1].removeprefix(HELD), 0)) if key[1] else total
 
     def _row(self, name: str) -> Backend | None:
         return self._published.get(backend_id(name))

@@ -13,7 +13,7 @@ import structlog
 
 from nexus import tasks
 from nexus.config.rules.checks import is_loopback
-from nexus.domain.shared_load import NOWHERE_ELSE, Elsewhere
+from nexus.domain.shared_load import HELD, NOWHERE_ELSE, Elsewhere
 from nexus.errors import StoreError
 from nexus.fleet.clock import wait_for_event
 from nexus.fleet.sharing.slot_broker import NOTHING_WAITS, OUTSIDE, Key, SlotBroker, SlotOrder, SlotReport
@@ -157,7 +157,7 @@ class Replicas:
         by_name: dict[str, Elsewhere] = {}
         for (name, model), lease in self._leases.items():
             found = (
-                Elsewhere(models={model: lease.in_use_elsewhere})
+                Elsewhere(models={model.removeprefix(HELD): lease.in_use_elsewhere})
                 if model
                 else Elsewhere(lease.in_use_elsewhere, lease.prompt_tokens_elsewhere, lease.answer_tokens_elsewhere)
             )

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from nexus.domain.backend import BackendLoad
-from nexus.domain.shared_load import Allotment
+from nexus.domain.shared_load import HELD, Allotment
 from nexus.fleet.clock import Later
 from nexus.fleet.sharing.slot_broker import NOTHING_WAITS, Key, SlotOrder, SlotReport
 
@@ -67,7 +67,10 @@ class SlotKeeper:
         self._offer(name)
 
     def divide(self, name: str, load: BackendLoad, models: Sequence[str]) -> None:
-        """Keep allotments for the backend of that name and for those *models* of it that have a limit of their own."""
+        """Keep allotments for the backend of that name.
+
+        :param models: those that have a limit of their own, see :func:`~nexus.fleet.sharing.division.parts_of`.
+        """
         wanted = {"", *models}
         for model in load.allotments.keys() - wanted:
             load.divide(model, None)
@@ -75,7 +78,7 @@ class SlotKeeper:
         for model in wanted:
             part = load.allotments.get(model)
             if part is None:
-                figures = load.models.get(model)
+                figures = load.models.get(model.removeprefix(HELD))
                 used = 0 if figures is None else figures.in_flight
                 part = self._allotment((name, model), load.in_flight if not model else used)
                 load.divide(model, part)
@@ -128,7 +131,7 @@ class SlotKeeper:
             return
         if order.granted and key in self._asking:
             if key not in self._lingering:
-                self._linger(key, MAX_LINGERS if key[1] else 1)
+                self._linger(key, MAX_LINGERS if _is_of_model(key) else 1)
         elif part.is_contended and key not in self._lingering:
             part.give_back_idle()
 
@@ -197,3 +200,8 @@ class SlotKeeper:
             if told is None or (waiting.requests, waiting.clients) != (told.requests, told.waiting):
                 self._untold[key] = None
         self._tell()
+
+
+def _is_of_model(key: Key) -> bool:
+    """Whether a request that got a slot of *key* then needs one of the backend."""
+    return bool(key[1]) and not key[1].startswith(HELD)

@@ -10,15 +10,15 @@ import msgspec
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
-from nexus.domain.capacity import capacity_of
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
-from nexus.domain.shared_load import Allotment, first_short, parts_for
+from nexus.domain.shared_load import Allotment, ask_for_hold, first_short, parts_for, with_hold
 from nexus.domain.silence import remarkably_silent, silent_s
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.routing.core_stages.half_open import begin_probing, is_tried
+from nexus.routing.core_stages.holding_back import AT_ITS_LIMIT_FOR_MODEL, refusal_for_model
 from nexus.routing.core_stages.known_load import load_facts, load_sentence, requests
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.ranking.candidates import RememberedCandidates, waiting
@@ -35,17 +35,6 @@ _FINISHED: Final = Ending.FINISHED
 
 MIN_LEARNING_FLOOR: Final = 4
 """No capacity below this is learned."""
-MIN_HELD: Final = 3
-"""With fewer requests in flight for a model, none is held back."""
-RETRY_S: Final = 1.0
-"""How soon requests that are held back try again if no slot becomes free; the server may report another capacity."""
-
-AT_ITS_LIMIT_FOR_MODEL: Final = Refusal(
-    "Backend is at its limit for the model",
-    is_saturation=True,
-    action="Try again later, or raise max_in_flight of the model",
-)
-
 FEW: Final = 8
 """So many candidates are looked at one by one as fast as together."""
 
@@ -221,7 +210,7 @@ class Schedule(Reconciler):
         if intent.endpoint.capability == "keep":
             return None
         model = intent.model_on(backend)
-        return _refusal_for_model(intent, backend, model, backend.load.models.get(model), self._clock())
+        return refusal_for_model(intent, backend, model, backend.load.models.get(model), self._clock())
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         load = backend.load
@@ -238,10 +227,13 @@ class Schedule(Reconciler):
         if capability != "keep":
             model = intent.survivors[backend.name][1]
             figures = load.models.get(model) or load.model(model)
-            if (in_flight or load.elsewhere.in_flight) and (
-                refusal := _refusal_for_model(intent, backend, model, figures, self._clock())
+            if (load.everywhere or load.allotments) and (
+                refusal := refusal_for_model(intent, backend, model, figures, self._clock())
             ) is not None:
+                if load.allotments:
+                    ask_for_hold(load.allotments, model)
                 return refusal
+            divided = with_hold(load.allotments, divided, model) if load.allotments else divided
             prompt_tokens, answer_tokens = figures.size.expected(intent.requirements, is_chat=capability == "chat")
             figures.in_flight += 1
         load.acquire(prompt_tokens, answer_tokens)
@@ -273,35 +265,6 @@ def _state(backend: Backend, model: str, busy: float, now: float, *, is_stream: 
         "whole_answer_ms": None if figures is None else figures.whole.mean_ms(),
         "silent_s": 0.0 if figures is None else round(silent_s(backend, figures, now, is_stream=is_stream), 3),
     }
-
-
-def _refusal_for_model(
-    intent: RoutingIntent, backend: Backend, model: str, figures: ModelLoad | None, now: float
-) -> Refusal | None:
-    """Return why a request for *model* has to wait, or had better wait, although the backend is not at its limit.
-
-    :param figures: those of the model; None if it was not asked yet.
-    """
-    if figures is None:
-        return None
-    facts = backend.models.get(model)
-    if facts is not None and facts.max_in_flight is not None and figures.in_flight >= facts.max_in_flight:
-        return AT_ITS_LIMIT_FOR_MODEL
-    in_flight = figures.in_flight + backend.load.elsewhere.models.get(model, 0)
-    if in_flight < MIN_HELD or not intent.requirements.may_wait:
-        return None
-    if not backend.slots_are_reported and backend.load.told is None:
-        return None
-    capacity = capacity_of(backend, model, now)
-    if capacity.held_from is None or in_flight < capacity.held_from:
-        return None
-    return Refusal(
-        f"Backend {capacity.in_words()}, and has {requests(in_flight)}",
-        is_saturation=True,
-        is_preference=True,
-        action="Wait: the next slot that becomes free is given to the next client in turn",
-        retry_in_s=RETRY_S,
-    )
 
 
 class Slot(Hold):

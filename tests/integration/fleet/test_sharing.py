@@ -7,8 +7,10 @@ import pytest
 from nexus.config.faults import Fault
 from nexus.config.schema import ModelConfig
 from nexus.domain.backend import Breaker, Status
+from nexus.domain.capacity import held_from_reported
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.shared_load import HELD
 from nexus.error_codes import UpstreamFault
 from nexus.fleet.added import BackendRefused
 from nexus.fleet.membership.registry import BackendNotFound
@@ -185,3 +187,15 @@ async def test_reports_of_the_engine_reach_followers(fleet_of_one, share, eventu
     load.tell(report)
 
     await eventually(lambda: one.row().load.told == report)
+
+
+async def test_slots_that_a_server_reports_are_divided_too(serve, plan, start, share, eventually):
+    server = await serve("llamacpp", "tiny")
+    planned = plan(gpu=server.url)
+    fleet = await start(planned)
+    _, followers = await share(fleet, planned)
+    held_from = held_from_reported(fleet.snapshot.backends[0])
+
+    parts = [each.row().load.allotments[HELD + "tiny"] for each in followers]
+
+    await eventually(lambda: sum(part.size for part in parts) == held_from == 5)

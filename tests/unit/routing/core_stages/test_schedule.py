@@ -7,7 +7,7 @@ from nexus.domain.backend import BackendLoad, Breaker, Status
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import Ending
 from nexus.domain.request import Requirements, TokenUsage
-from nexus.domain.shared_load import Allotment, Elsewhere
+from nexus.domain.shared_load import HELD, Allotment, Elsewhere
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.stage.api import Hold, Refusal
 from nexus.testing.builders import CHAT, MODEL, make_attempt, make_backend, make_intent
@@ -287,6 +287,26 @@ class TestSlotsThatProcessesDivide:
         refused = Schedule().reserve(make_intent(backends=[backend]), backend)
 
         assert refused.is_preference
+
+    def test_reported_slots_that_processes_divide_hold_requests_back_that_may_wait(self):
+        backend, asked = make_backend(slots=2, slots_are_reported=True, max_in_flight=64), []
+        held = Allotment(1, on_short=asked.append)
+        backend.load.divide(HELD + MODEL, held)
+        patient, insistent = (
+            make_intent(backends=[backend], requirements=Requirements(model=MODEL, may_wait=may_wait))
+            for may_wait in (True, False)
+        )
+
+        first, second = (Schedule().reserve(patient, backend) for _ in range(2))
+        third = Schedule().reserve(insistent, backend)
+
+        assert isinstance(first, Hold)
+        assert isinstance(third, Hold)
+        assert second.is_preference
+        assert (held.used, asked) == (2, [held])
+        first.settle(make_attempt())
+        third.settle(make_attempt())
+        assert (held.used, held.size) == (0, 1)
 
     def test_the_explanation_names_the_requests_of_others(self):
         backend = make_backend()
