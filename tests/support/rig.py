@@ -187,6 +187,7 @@ class Rig:
         """
         request = self.request(*headers, **fields)
         if body is not None:
+            assert isinstance(request.body, StreamReader)
             request.body.feed_data(body)
             request.body.feed_eof()
         record = begin_record("r-1", request.endpoint, request.head.request_id)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError
 from nexus.observability.logging import logs
+from nexus.proxy.client.request_reader import WholeBody
 from nexus.proxy.headers.from_client import Head
 from nexus.wire.protocol import WireProtocol
 from nexus.wire.requests import multipart
@@ -48,7 +49,7 @@ class BodyHeaders(Protocol):
 
 
 async def receive(  # noqa: PLR0913 - the body and its limits
-    body: StreamReader,
+    body: StreamReader | WholeBody,
     head: Head,
     length: int | None,
     *,
@@ -74,8 +75,10 @@ async def receive(  # noqa: PLR0913 - the body and its limits
             raise RequestError("expectation_failed", "the only expectation understood is 100-continue", close=True)
         write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        # A small body arrives together with its head.
-        data = body.read_nowait() if body.is_eof() else await _gather(body, limit, limit_key, deadline_s)
+        if isinstance(body, WholeBody) or body.is_eof():
+            data = body.read_nowait()
+        else:
+            data = await _gather(body, limit, limit_key, deadline_s)
     except web.RequestPayloadError as exc:
         raise RequestError("bad_request", "the body breaks its framing", close=True) from exc
     if len(data) > limit:
@@ -177,8 +180,10 @@ def _check_type(endpoint: Endpoint, headers: BodyHeaders) -> None:
     raise RequestError("unsupported_media_type", "send the body as Content-Type: application/json")
 
 
-async def is_discarded(body: StreamReader) -> bool:
+async def is_discarded(body: StreamReader | WholeBody) -> bool:
     """Read and drop the rest of *body*, for :data:`LINGER_S` at most; return whether its end arrived."""
+    if isinstance(body, WholeBody):
+        return True
     with suppress(TimeoutError, web.RequestPayloadError):
         async with asyncio.timeout(LINGER_S):
             while not body.is_eof():

@@ -6,6 +6,7 @@ from aiohttp.streams import StreamReader
 
 from nexus.domain.request import Endpoint
 from nexus.proxy.client.access import AccessRules
+from nexus.proxy.client.request_reader import WholeBody
 from nexus.proxy.headers.from_client import Head
 from nexus.wire.protocol import WireProtocol
 
@@ -14,7 +15,7 @@ class IncomingRequest(msgspec.Struct, frozen=True):
     """One request before its body is read."""
 
     message: RawRequestMessage
-    body: StreamReader
+    body: StreamReader | WholeBody
     length: int | None
     """Bytes of the body; None when it is chunked, or there is none."""
     head: Head

@@ -24,11 +24,29 @@ MAX_WAITING: Final = 32
 _HEAD_METHOD: Final = b"HEAD "
 
 
+class WholeBody:
+    """A small body that arrived together with its head, as most do: nothing waits for it."""
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def is_eof(self) -> bool:
+        """Whether all of it has arrived, as it has."""
+        return True
+
+    def read_nowait(self) -> bytes:
+        """Return the content, which is not kept."""
+        content, self._content = self._content, b""
+        return content
+
+
 class Received(NamedTuple):
     """One request as the parser has read it."""
 
     message: RawRequestMessage
-    body: StreamReader
+    body: StreamReader | WholeBody
     length: int | None
     """Bytes of the body; None when it is chunked, or there is none."""
 
@@ -141,6 +159,8 @@ class RequestReader:
         digits = message.headers.get("Content-Length")
         # The parser has checked that these are digits; it takes more leading zeros than int() does.
         length = None if digits is None else int(digits.lstrip("0") or "0")
+        if length is not None and length <= min(len(rest), READ_BUFFER_BYTES):
+            return Received(message, WholeBody(rest[:length]), length), rest[length:]
         if not payload.is_eof():
             body = SizedBody(payload, length or 0)
             rest = body.feed(rest)

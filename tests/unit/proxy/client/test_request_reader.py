@@ -7,7 +7,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 
-from nexus.proxy.client.request_reader import RequestReader
+from nexus.proxy.client.request_reader import READ_BUFFER_BYTES, RequestReader, WholeBody
 
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
 SIZED = b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok"
@@ -100,3 +100,22 @@ async def test_empty_lines_before_a_request_are_skipped(reader, empty):
     requests = await found_in(reader, empty + SIZED, empty, PLAIN[:20], PLAIN[20:])
 
     assert [path for path, _, _ in requests] == ["/b", "/c"]
+
+
+@pytest.mark.parametrize("size", [1, READ_BUFFER_BYTES, READ_BUFFER_BYTES + 1])
+@pytest.mark.parametrize("missing", [0, 1])
+async def test_only_a_small_body_that_has_arrived_is_kept_without_a_stream(reader, size, missing):
+    head = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+
+    request, rest = reader.feed(head + b"x" * (size - missing))
+    while rest:
+        _, rest = reader.feed(rest)
+
+    assert isinstance(request.body, WholeBody) is (not missing and size <= READ_BUFFER_BYTES)
+    assert (request.length, request.body.is_eof()) == (size, not missing)
+
+
+async def test_a_body_that_has_arrived_does_not_take_the_next_request(reader):
+    requests = await found_in(reader, SIZED + SIZED)
+
+    assert [body for _, _, body in requests] == [b"ok", b"ok"]
