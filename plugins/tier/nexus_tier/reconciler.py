@@ -9,6 +9,7 @@ from nexus_tier.counters import Objection, TierCounters
 from nexus_tier.floor import STRICT, Floor, Floors
 
 LOWEST: Final = 1
+HIGHEST: Final = 5
 
 
 class TierReconciler(Reconciler):
@@ -22,6 +23,8 @@ class TierReconciler(Reconciler):
     def __init__(self, config: TierConfig, counters: TierCounters) -> None:
         self._floors = Floors(config)
         self._counters = counters
+        self._highest = HIGHEST
+        """The highest tier that a request may want, as far as is known."""
 
     def reconcile(self, intent: RoutingIntent) -> None:
         floor = self._floors.of(intent)
@@ -35,7 +38,12 @@ class TierReconciler(Reconciler):
                 self._avoid(intent, backend, tier, floor)
 
     def is_idle(self, policies: Sequence[Mapping[str, Any]]) -> bool:
-        return self._floors.highest(policies) == LOWEST
+        self._highest = self._floors.highest(policies)
+        return self._highest == LOWEST
+
+    def may_hold(self, backend: Backend, model: str) -> bool:
+        # No header raises the tier that is wanted.
+        return backend.tier_of(model) < self._highest
 
     def count(self, intent: RoutingIntent) -> None:
         floor = self._floors.of(intent)

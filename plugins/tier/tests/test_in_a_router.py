@@ -120,3 +120,12 @@ def test_when_it_only_observes_no_backend_is_excluded_and_no_header_added():
     assert [hold.headers(None) for hold in found.holds] == [{}]
     assert counters.downgrades == 0
     assert {m.name: m.samples[0].value for m in counters.measures()}["nexus_tier_backends_avoided"] == 1
+
+
+def test_where_no_policy_wants_a_higher_tier_no_downgrade_is_looked_for():
+    asked = TierReconciler(TierConfig(), TierCounters())
+
+    is_idle = asked.is_idle([{"tier": TierKeys(min_tier=3)}, {}])
+
+    may_hold = [asked.may_hold(make_backend(tier=tier), "llama3") for tier in (1, 2, 3, 4, 5)]
+    assert (is_idle, may_hold) == (False, [True, True, False, False, False])
