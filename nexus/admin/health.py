@@ -19,6 +19,9 @@ from nexus.routing.stage.runner import Stage
 CORE_USES: Final[Mapping[str, str]] = MappingProxyType({"approvals": "refuse", "kept_objects": "local"})
 """What the core does while the store fails: a change of approvals is refused, and ids are known to one process only."""
 
+USES_OF_REPLICAS: Final[Mapping[str, str]] = MappingProxyType({"slots": "local_share"})
+"""The same where replicas share it: each uses its part of the limits of backends."""
+
 
 class BackendCounts(msgspec.Struct, frozen=True):
     """How many backends there are, and how many of them may get requests."""
@@ -76,6 +79,8 @@ class ProxyState(msgspec.Struct):
     """Why the last reload was refused; None when it was not."""
     store_failure: Callable[[], str | None] = lambda: None
     """Returns why the store failed when it was last used; None when it did not."""
+    has_replicas: Callable[[], bool] = lambda: False
+    """Returns whether other replicas share the store, and by it the slots of backends."""
     workers: Workers = ALONE
     """As the parent has told; by default, this process is the only one."""
     waiting: Callable[[], int] = lambda: 0
@@ -141,7 +146,7 @@ def ready(
         state.rejected_reload,
         switched_off_stages,
         state.store_failure(),
-        {**CORE_USES, **store_uses},
+        {**CORE_USES, **(USES_OF_REPLICAS if state.has_replicas() else {}), **store_uses},
         state.workers,
     )
     body = Ready(reason is None, reason, detail)

@@ -1,7 +1,7 @@
 """Backends that administrators add to the running proxy, kept in the store on request."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -73,6 +73,10 @@ class AddedBackends:
         self._on_change = on_change
         self._added: dict[str, Added] = {}
         self._dropped: dict[str, Dropped] = {}
+        self._left_out: dict[str, bytes] = {}
+        """Entries of the store that are not valid here, by key."""
+        self.on_stored: Callable[[], Awaitable[None]] = _tell_none
+        """Called after a change of the store."""
         self._changing = asyncio.Lock()
 
     def __contains__(self, name: str) -> bool:
@@ -93,16 +97,38 @@ class AddedBackends:
 
     async def open(self) -> None:
         """Restore the backends in the store; one that is no longer valid is left out with a warning."""
-        if self._store is None:
-            return
-        after = ""
         try:
-            while page := await self._store.scan(PREFIX, after=after):
-                after = page[-1][0]
-                for key, value in page:
-                    await self._restore(key, value)
+            for key, value in (await self._stored()).items():
+                await self._restore(key, value)
         except StoreError as exc:
             log.warning("added_backends_unreadable", reason=str(exc))
+
+    async def follow(self) -> None:
+        """Add, change and remove what another replica, which shares the store, has changed there.
+
+        :raises StoreError: it cannot be read; nothing has changed.
+        """
+        async with self._changing:
+            stored = await self._stored()
+            known = {_key(name): added for name, added in self._added.items() if added.is_persistent}
+            self._left_out = {key: value for key, value in self._left_out.items() if stored.get(key) == value}
+            changed = [key for key, added in known.items() if stored.get(key) != msgspec.json.encode(added.table)]
+            for key in changed:
+                del self._added[known[key].member.config.name]
+            new = [key for key in stored if (key not in known or key in changed) and key not in self._left_out]
+            for key in new:
+                await self._restore(key, stored[key])
+            if changed or new:
+                self._on_change()
+
+    async def _stored(self) -> dict[str, bytes]:
+        """Return the entries of the store. :raises StoreError: it cannot be read."""
+        found: dict[str, bytes] = {}
+        after = ""
+        while self._store is not None and (page := await self._store.scan(PREFIX, after=after)):
+            after = page[-1][0]
+            found.update(page)
+        return found
 
     async def add(self, table: Table, *, persist: bool) -> Member:
         """Add the backend that *table* describes.
@@ -225,12 +251,19 @@ class AddedBackends:
             self._reject_clash(member, None)
         except (Fault, BackendRefused, msgspec.DecodeError) as exc:
             log.warning("added_backend_left_out", key=key, reason=str(exc))
+            if len(self._left_out) < MAX_ADDED:
+                self._left_out[key] = value
             return
         self._added[member.config.name] = Added(table=table, member=member, is_persistent=True)
 
     async def _write(self, change: Put | Delete) -> None:
         if self._store is not None:
             await self._store.apply((change,))
+            await self.on_stored()
+
+
+async def _tell_none() -> None:
+    pass
 
 
 class _Configured:

@@ -104,6 +104,7 @@ class Opened(msgspec.Struct, frozen=True, array_like=True):
     """The answer to ``store.open``."""
 
     survives_restart: bool
+    has_replicas: bool
 
 
 class ChannelStore(Store):
@@ -116,6 +117,8 @@ class ChannelStore(Store):
 
     def __init__(self, channel: Channel) -> None:
         """:param channel: not open yet; the other end has been given to :func:`serve_store`."""
+        self.has_replicas = False
+        """Whether replicas share the store; known once it is open."""
         self._channel = channel
         self._numbers = count(1)
         self._parts: dict[int, list[tuple[str, bytes]]] = {}
@@ -131,6 +134,7 @@ class ChannelStore(Store):
         except ChannelError as exc:
             raise StoreError(f"the store of the parent process cannot be used: {exc}") from exc
         self.survives_restart = opened.survives_restart  # type: ignore[misc]  # only the other process knows
+        self.has_replicas = opened.has_replicas
         self._is_open = True
 
     async def check(self) -> None:
@@ -203,7 +207,7 @@ def serve_store(store: Store, channel: Channel) -> None:
         parts[batch.number] += batch.changes
 
     async def open_() -> Opened:
-        return Opened(store.survives_restart)
+        return Opened(store.survives_restart, bool(getattr(store, "has_replicas", False)))
 
     async def get(key: str) -> Answer:
         return Answer(value=await store.get(key))

@@ -53,6 +53,11 @@ class WatchedStore(Store):
     async def apply(self, changes: Sequence[Change]) -> tuple[Total, ...]:
         return await self._watched(lambda: self._store.apply(changes))
 
+    @property
+    def has_replicas(self) -> bool:
+        """Whether replicas share it, directly or by the process that has it."""
+        return self.shared is not None or bool(getattr(self._store, "has_replicas", False))
+
     async def renew(self, replica: str, claims: Mapping[str, SlotClaim], *, ttl_s: float) -> Renewal:
         """Renew the claims of a replica; only where replicas share the store."""
         shared = self.shared

@@ -43,7 +43,8 @@ class SharedMemoryStore(MemoryStore, SharedStore):
 
     async def open(self) -> None:
         self._entries = self._shared.entries
-        self._shared.stores.append(self)
+        if self not in self._shared.stores:
+            self._shared.stores.append(self)
 
     async def close(self) -> None:
         self._entries = None

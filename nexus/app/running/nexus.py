@@ -217,6 +217,7 @@ class Nexus:
     async def _open_store(self) -> None:
         self._store = await self._sources.open_store(self.blueprint)
         self.state.store_failure = lambda: self._store.failure
+        self.state.has_replicas = lambda: self._store.has_replicas
         self.state.waiting = lambda: self._fleet.waiting_count
         log.info("store_opened", kind=self.blueprint.config.store.kind)
         self._resources.push_async_callback(self._store.close)

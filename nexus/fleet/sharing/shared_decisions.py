@@ -25,7 +25,8 @@ MAX_UNTOLD: Final = 1000
 
 
 class SharedDecisions:
-    """Drains and approvals are kept in the store, where the other replicas find them; a hint makes them look at once.
+    """Drains, approvals and added backends are kept in the store, where the other replicas find them; a hint makes them
+    look at once.
 
     Trouble with a backend is only a hint to probe it: each replica judges by what it sees itself.
     """
@@ -48,6 +49,7 @@ class SharedDecisions:
         self._store.on_hint(DECIDED_HINT, lambda _: self._is_due.set())
         self._store.on_hint(TROUBLE_HINT, lambda url: self._fleet.probe_soon(url.decode(errors="replace")))
         self._fleet.on_decision = self._tell
+        self._fleet.added.on_stored = lambda: self._store.publish(DECIDED_HINT)
         self._fleet.on_change(self._look_for_trouble)
         self._is_due.set()
         self._running = (
@@ -87,6 +89,7 @@ class SharedDecisions:
         for name in self._drained ^ before:
             self._fleet.follow_drain(name, is_draining=name in self._drained)
         await self._fleet.follow_approvals()
+        await self._fleet.added.follow()
 
     def _look_for_trouble(self, snapshot: FleetSnapshot) -> None:
         troubled = frozenset(row.url for row in snapshot.backends if _is_in_trouble(row))

@@ -126,6 +126,27 @@ async def test_a_drain_at_one_replica_holds_at_all_until_it_is_undone(replicas, 
     assert "core/drained/gpu" not in shared.entries
 
 
+async def test_a_backend_added_at_one_replica_is_added_changed_and_removed_at_all(
+    serve, plan, start, share, shared, eventually
+):
+    server, planned = await serve("vllm", "tiny"), plan()
+    fleets = []
+    for _ in range(2):
+        store = WatchedStore(shared.store())
+        await store.open()
+        fleets.append(await start(planned, store=store))
+        await share(fleets[-1], planned, 0, store)
+    one, two = fleets
+
+    await one.added.add({"name": "new", "url": server.url}, persist=True)
+    await eventually(lambda: two.snapshot.having("tiny"))
+    await one.added.change("new", {"priority": 7}, persist=None)
+    await eventually(lambda: [row.priority for row in two.snapshot.backends] == [7])
+    await two.added.remove("new")
+
+    await eventually(lambda: one.snapshot.backends == ())
+
+
 async def test_trouble_at_one_replica_makes_the_others_probe(serve, plan, start, share, shared, eventually):
     server = await serve("vllm", "tiny")
     planned = plan(gpu=server.url)

@@ -136,3 +136,9 @@ def test_no_page_may_be_cached(fleet):
     page = is_ready(fleet())
 
     assert dict(page.headers) == {"Cache-Control": "no-store"}
+
+
+def test_what_replicas_do_while_their_store_fails_is_shown(fleet, backend):
+    page = is_ready(fleet(backend()), has_replicas=lambda: True)
+
+    assert said(page)["detail"]["on_store_failure"]["slots"] == "local_share"

@@ -12,6 +12,8 @@ from nexus.store import channel as channel_store
 from nexus.store.channel import ChannelStore, serve_store
 from nexus.store.memory import MemoryStore
 from nexus.store.store import Put
+from nexus.store.watched import WatchedStore
+from nexus.testing.shared_store import SharedMemory
 from nexus.workers.channel import Channel
 
 
@@ -108,3 +110,10 @@ async def test_more_calls_than_may_wait_are_refused_at_once(monkeypatch):
         results = await asyncio.gather(*(worker.get("a") for _ in range(4)), return_exceptions=True)
 
     assert [isinstance(result, StoreError) for result in results] == [False, False, True, True]
+
+
+async def test_a_worker_knows_whether_replicas_share_the_store():
+    async with shared(WatchedStore(SharedMemory().store())) as ((worker,), _):
+        assert WatchedStore(worker).has_replicas
+    async with shared(WatchedStore(MemoryStore())) as ((worker,), _):
+        assert not WatchedStore(worker).has_replicas
