@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.wire.documents import is_given, read
+from nexus.wire.documents import LONG_BYTES, is_given, read, without_numbers
 from nexus.wire.errors.status import status_of
 
 
@@ -194,6 +194,8 @@ def error_in(document: bytes, *, is_kept: bool = False) -> int | None:
     :param is_kept: whether the request was for something that the backend keeps, which has an id and may report an
         error of its own.
     """
+    if len(document) >= LONG_BYTES:
+        document = without_numbers(document)
     # Every error has one of these members.
     if b'"error"' not in document and b'"detail"' not in document:
         return None
