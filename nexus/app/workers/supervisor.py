@@ -16,8 +16,8 @@ from nexus.errors import ConfigError, NexusError, PluginError, StartError, Store
 
 log = structlog.get_logger("nexus.app")
 
-START_S: Final = 60.0
-"""How long a worker may take to start before it is killed."""
+START_S: Final = 120.0
+"""How long a worker may take until its event loop runs: it imports all plugins before."""
 PING_EVERY_S: Final = 5.0
 HANG_S: Final = 60.0
 """How long the event loop of a worker may be blocked before it is killed; its streams have stalled as long."""
@@ -140,10 +140,11 @@ class Supervisor:
         log.info("worker_started", worker=index, pid=child.pid)
         if self._stopping.is_set():
             child.kill()
-        await self._settle(child)
+        # The start itself may take long: a service of a plugin may load a model.
+        await self._until(child.has_settled, child, START_S)
         if child.is_ready:
             self._note_ready(child)
-        await self._watch(child)
+        await self._until(child.is_gone, child, HANG_S)
         self._count_changed()
         if child.is_leaving or not await child.ended(EXIT_CODE_S):
             self._let_leave(child)
@@ -151,23 +152,14 @@ class Supervisor:
             self._note_failed_start(child.ending, child)
         return child.served_s
 
-    async def _settle(self, child: Child) -> None:
-        """Wait until *child* serves or never will."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(START_S):
-                await child.has_settled.wait()
-        if not child.has_settled.is_set():
-            self._kill(child, f"not ready after {START_S:g} s")
-            await child.is_gone.wait()
-
-    async def _watch(self, child: Child) -> None:
-        """Wait until *child* is gone, and kill it if it hangs: what arrives at its socket would wait for ever."""
-        while not child.is_gone.is_set():
+    async def _until(self, event: asyncio.Event, child: Child, patience_s: float) -> None:
+        """Wait for an *event* of *child*; kill it if it hangs: what arrives at its socket would wait for ever."""
+        while not event.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(PING_EVERY_S):
-                    await child.is_gone.wait()
-            if not child.is_gone.is_set() and not await child.answers(HANG_S):
-                self._kill(child, f"its event loop has not answered for {HANG_S:g} s")
+                    await event.wait()
+            if not event.is_set() and not await child.answers(patience_s):
+                self._kill(child, f"its event loop has not answered for {patience_s:g} s")
                 await child.is_gone.wait()
 
     def _note_ready(self, child: Child) -> None:

@@ -70,37 +70,38 @@ class Worker:
         channel.on_closed(self._lose_parent)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
         try:
-            stop = await self._start()
+            if await self._start():
+                await self._serve()
         except NexusError as exc:
             self._tell("failed", Failed(type(exc).__name__, str(exc)))
+            raise
+        finally:
             self._is_over = True
             channel.close()
-            raise
-        if stop is None:
-            interpreter.tune_collector()
-            self._tell("ready", Ready(self._generation))
-            background = (
-                tasks.start(memory.give_back(lambda: nexus.is_idle), name="memory"),
-                tasks.keep_running(self._report, name="report requests"),
-            )
-            stop = await self._stops.get()
-            await tasks.stop(*background)
-            await self._drain(stop)
-        channel.close()
 
-    async def _start(self) -> Stop | None:
-        """Start the proxy; if the parent says to stop meanwhile, give up and return what it said."""
+    async def _serve(self) -> None:
+        interpreter.tune_collector()
+        self._tell("ready", Ready(self._generation))
+        background = (
+            tasks.start(memory.give_back(lambda: self._nexus.is_idle), name="memory"),
+            tasks.keep_running(self._report, name="report requests"),
+        )
+        stop = await self._stops.get()
+        await tasks.stop(*background)
+        await self._drain(stop)
+
+    async def _start(self) -> bool:
+        """Start the proxy, and return whether that finished before the parent said to stop."""
         starting = tasks.start(self._try_to_start(), name="start")
         stopping = tasks.start(self._stops.get(), name="await stop")
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             await tasks.stop(starting)
-            stop: Stop = stopping.result()
-            return stop
+            return False
         await tasks.stop(stopping)
         if (failure := starting.result()) is not None:
             raise failure
-        return None
+        return True
 
     async def _try_to_start(self) -> NexusError | None:
         """Start the proxy, and return why that failed: the parent is told, and says so."""

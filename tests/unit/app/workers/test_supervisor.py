@@ -190,12 +190,34 @@ async def test_failed_starts_beside_a_worker_that_serves_end_nothing():
 
 
 async def test_a_worker_that_hangs_at_its_start_is_killed(log, monkeypatch):
-    monkeypatch.setattr(supervisor, "START_S", 0.01)
-    scene = Scene(lambda child: None if len(scene.launched) == 1 else child.begin())
+    monkeypatch.setattr(supervisor, "PING_EVERY_S", 0.001)
+
+    def act(child):
+        child.hangs = len(scene.launched) == 1
+        if not child.hangs:
+            child.begin()
+
+    scene = Scene(act)
 
     await scene.supervisor.start()
 
-    assert [line["reason"] for line in events(log, "worker_killed")] == ["not ready after 0.01 s"]
+    assert [line["reason"] for line in events(log, "worker_killed")] == [
+        "its event loop has not answered for 120 s",
+    ]
+    await scene.supervisor.stop(Stop())
+
+
+async def test_a_worker_may_take_long_to_start(log, monkeypatch):
+    monkeypatch.setattr(supervisor, "PING_EVERY_S", 0.001)
+    scene = Scene(lambda _: None)
+    starting = asyncio.ensure_future(scene.supervisor.start())
+
+    await asyncio.sleep(0.02)
+    for child in scene.launched:
+        child.begin()
+    await starting
+
+    assert events(log, "worker_killed") == []
     await scene.supervisor.stop(Stop())
 
 
