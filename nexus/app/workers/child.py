@@ -28,6 +28,8 @@ class Child:
         self.index = index
         self.generation = generation
         """Of the configuration that it has in force."""
+        self.has_begun = False
+        """Whether its event loop runs; before, it only imports, and has nothing to lose."""
         self.is_ready = False
         self.is_leaving = False
         """Whether it was told to stop, or asked for it."""
@@ -70,6 +72,7 @@ class Child:
         child = cls(index, process, orders.configuration.generation)
         channel = child.channel
         channel.on("failed", Failed, child._note_failed)
+        channel.on("begun", type(None), child._note_begun)
         channel.on("ready", Ready, child._note_ready)
         channel.on("leave", type(None), child._note_leaving)
         channel.on("busy", Busy, child._note_busy)
@@ -140,6 +143,9 @@ class Child:
         await self._process.wait()
         self._note_gone()
         self.channel.close()
+
+    def _note_begun(self, _: None) -> None:
+        self.has_begun = True
 
     def _note_ready(self, ready: Ready) -> None:
         self.generation = ready.generation

@@ -96,7 +96,10 @@ class Supervisor:
             self._balancing.cancel()
         for child in self._running():
             child.is_leaving = True
-            child.tell("stop", stop)
+            if child.has_begun:
+                child.tell("stop", stop)
+            else:
+                child.kill()
         patience_s = stop.lame_duck_s + stop.drain_s + EXIT_S
         await asyncio.gather(
             *(self._end(child, patience_s if child.has_served else EXIT_S) for child in self._running())

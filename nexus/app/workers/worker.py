@@ -68,6 +68,7 @@ class Worker:
         channel.answers("ping", type(None), self._answer_ping)
         await channel.open(self._socket)
         channel.on_closed(self._lose_parent)
+        self._tell("begun", None)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
         try:
             if await self._start():

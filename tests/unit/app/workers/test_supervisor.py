@@ -16,7 +16,7 @@ class FakeChild:
 
     def __init__(self, index):
         self.index, self.pid = index, 1000 + index
-        self.is_ready = self.is_leaving = self.has_ended = self.has_served = False
+        self.has_begun = self.is_ready = self.is_leaving = self.has_ended = self.has_served = False
         self.failure, self.requests, self.served_s = None, 0.0, 0.0
         self.has_settled, self.is_gone, self._has_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.told, self.obeys, self.hangs = [], True, False
@@ -35,7 +35,7 @@ class FakeChild:
         return not self.hangs
 
     def begin(self):
-        self.is_ready = self.has_served = True
+        self.has_begun = self.is_ready = self.has_served = True
         self.has_settled.set()
 
     def leave(self):
@@ -244,6 +244,18 @@ async def test_a_worker_that_does_not_end_is_killed(log):
 
     assert [line["worker"] for line in events(log, "worker_killed")] == [1]
     assert all(child.has_ended for child in scene.launched)
+
+
+async def test_a_worker_that_has_not_begun_is_killed_without_ado(log):
+    scene = Scene(lambda _: None)
+    starting = asyncio.ensure_future(scene.supervisor.start())
+    await scene.until(lambda: len(scene.launched) == 2)
+
+    await scene.supervisor.stop(Stop())
+    starting.cancel()
+
+    assert all(child.has_ended for child in scene.launched)
+    assert events(log, "worker_killed") == []
 
 
 async def test_a_process_that_cannot_be_started_counts_as_a_failed_start():
