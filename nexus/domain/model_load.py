@@ -78,14 +78,18 @@ class Mean(msgspec.Struct, eq=False):
 
     def add(self, log_ms: float, now: float) -> None:
         """Add one measurement, the logarithm to base 2 of milliseconds."""
-        if self.weight:
-            log_ms = min(log_ms, self.log_sum / self.weight + MAX_STEP)
+        weight = self.weight
+        if weight:
+            highest = self.log_sum / weight + MAX_STEP
+            if log_ms > highest:  # noqa: PLR1730 - twice for each request, where a call takes longer than all the rest
+                log_ms = highest
             left = 2.0 ** ((self.measured_at - now) / HALF_LIFE_S)
-            left *= min(1.0, (MAX_WEIGHT - 1.0) / (self.weight * left))
+            if weight * left > MAX_WEIGHT - 1.0:
+                left = (MAX_WEIGHT - 1.0) / weight
+            self.weight = weight * left + 1.0
+            self.log_sum = self.log_sum * left + log_ms
         else:
-            left = 0.0
-        self.weight = self.weight * left + 1.0
-        self.log_sum = self.log_sum * left + log_ms
+            self.weight, self.log_sum = 1.0, log_ms
         self.measured_at = now
 
 
@@ -122,9 +126,10 @@ class Pace(Mean, eq=False):
         if self.weight:
             mean = self.log_sum / self.weight
             left = 2.0 ** ((self.measured_at - now) / LONGEST_ANSWER_HALF_LIFE_S)
-            aged, self.longest = mean + (self.longest - mean) * left, min(log_ms, mean + MAX_LONGEST)
-            if self.longest >= aged:
-                self.longest_limit = max_tokens
+            aged, highest = mean + (self.longest - mean) * left, mean + MAX_LONGEST
+            longest = min(log_ms, highest)
+            if longest >= aged:
+                self.longest, self.longest_limit = longest, max_tokens
             else:
                 self.longest = aged
         else:
