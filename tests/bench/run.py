@@ -81,10 +81,12 @@ def _conditions(options: argparse.Namespace, cores: Cores, extent: Extent, load_
         if cores.are_apart
         else "On one core: proxy, upstream and load disturb each other."
     )
+    disturbance = machine.disturbance(load_average)
     return [
         f"{options.date}: {machine.machine()}; load average {load_average:.1f} before.",
         f"{machine.libraries()}.",
         f"{pinned} Medians of {extent.rounds} rounds of {extent.seconds:g} s per load, with the range of the ratio.",
+        *([disturbance] if disturbance else []),
     ]
 
 

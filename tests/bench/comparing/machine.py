@@ -9,6 +9,7 @@ from typing import Final
 
 LIBRARIES: Final = ("aiohttp", "uvloop", "httptools", "msgspec")
 GIB: Final = 1024**3
+MAX_QUIET_LOAD: Final = 0.7
 
 
 def machine() -> str:
@@ -30,6 +31,16 @@ def libraries() -> str:
 def load_average() -> float:
     """Return how busy the machine was during the last minute: above a few tenths, figures are worth less."""
     return os.getloadavg()[0]
+
+
+def disturbance(load_average: float) -> str:
+    """Return a sentence about what else ran; empty when the machine was quiet."""
+    if load_average <= MAX_QUIET_LOAD:
+        return ""
+    return (
+        "The machine was not quiet: other programs shared both cores, which costs an interpreter more than compiled "
+        "code and delays the slowest answers most. Neither values nor ratios are those of a quiet machine."
+    )
 
 
 def _processor() -> str:
