@@ -56,13 +56,22 @@ class Worker:
             part.release()
         self.offer(GPU)
 
+    def have_it_back(self):
+        """Divide the slots of the backend again; a change of the fleet lets all requests that wait try again."""
+        self.keeper.divide(GPU, self.load, [MODEL])
+        self.offer(GPU)
+
     def pass_on(self):
         """Deliver the oldest message of each way."""
         if self.up:
             for report in self.up.popleft():
                 self.world.broker.report(self.name, report)
         if self.down:
-            self.keeper.order([self.down.popleft()])
+            message = self.down.popleft()
+            if callable(message):
+                message()
+            else:
+                self.keeper.order([message])
 
     def fire(self):
         timers, self.timers = self.timers, []
@@ -86,6 +95,19 @@ class World:
         worker = self.workers[name] = Worker(self, name)
         self.broker.join(name)
         return worker
+
+    def leave_and_return(self):
+        """Let the backend leave the fleet and come back; its requests are finished."""
+        for worker in self.workers.values():
+            worker.down.append(lambda worker=worker: worker.keeper.leave(GPU))
+        for key in self.limits:
+            # A worker that does not know of it yet goes on for a moment.
+            self.bounds[key] += sum(self.broker.held(key).values())
+            self.broker.forget(key)
+        for worker in self.workers.values():
+            worker.down.append(worker.have_it_back)
+        for key, limit in self.limits.items():
+            self.broker.limit(key, limit)
 
     def kill(self, worker):
         self.broker.leave(worker.name)
@@ -150,9 +172,13 @@ class Division(RuleBasedStateMachine):
     def change_the_limit(self, limit):
         key = (GPU, "")
         # Requests that were sent under the old limit are finished.
-        self.world.bounds[key] = max(limit, self.world.bounds[key])
+        self.world.bounds[key] += max(0, limit - self.world.limits[key])
         self.world.limits[key] = limit
         self.world.broker.limit(key, limit)
+
+    @rule()
+    def leave_and_return(self):
+        self.world.leave_and_return()
 
     @invariant()
     def no_limit_is_exceeded(self):

@@ -69,10 +69,10 @@ class Replicas:
         self._on_elsewhere = on_elsewhere
         self._clock = clock
         self._leases: dict[Key, SlotLease] = {}
-        self._claimed: dict[Key, tuple[int, int]] = {}
-        """What this replica had when it last claimed, and what it had granted to the others until then."""
-        self._granted: dict[Key, int] = {}
-        """What the broker has granted to the others, ever."""
+        self._claimed: dict[Key, tuple[int, int, int]] = {}
+        """What this replica had when it last claimed, in which division, and what others had been granted."""
+        self._granted: dict[Key, tuple[int, int]] = {}
+        """The present division, and all that the broker has granted to the others in it."""
         self._is_due = asyncio.Event()
         self._renewed_at = clock()
         self._running: asyncio.Task[None] | None = None
@@ -100,7 +100,8 @@ class Replicas:
 
     def order(self, order: SlotOrder) -> None:
         """Take what the broker orders the others: it is to be leased no more, or requests wait here for more."""
-        self._granted[order.key] = self._granted.get(order.key, 0) + order.granted
+        epoch, before = self._granted.get(order.key, (order.epoch, 0))
+        self._granted[order.key] = order.epoch, order.granted + (before if epoch == order.epoch else 0)
         self._is_due.set()
 
     async def renew(self) -> None:
@@ -129,7 +130,7 @@ class Replicas:
         if before is None or not before.unmet_elsewhere:
             # Its part of what no replica has, to be there when requests come.
             wish = (limit if before is None else before.free) // self.count
-        self._claimed[key] = slots, self._granted.get(key, 0)
+        self._claimed[key] = slots, *self._granted.get(key, (self._broker.epoch_of(key), 0))
         return SlotClaim(
             limit=limit,
             in_use=own.in_flight if self._broker.is_exceeded(key) else min(own.in_flight, slots),
@@ -142,15 +143,18 @@ class Replicas:
     def _apply(self, leases: Mapping[Key, SlotLease]) -> None:
         self._leases = dict(leases)
         for key, lease in leases.items():
-            slots, seen = self._claimed[key]
+            slots, epoch, seen = self._claimed[key]
+            if key not in self._broker.keys or epoch != self._broker.epoch_of(key):
+                # It has left the fleet meanwhile.
+                continue
             # Meanwhile, some may have been granted to the others, which the next claim leaves out.
             self._broker.lease(key, self._broker.own_slots(key) + lease.slots - slots)
             wanted = max(0, lease.unmet_elsewhere - lease.free)
             waiting = (0, max(1, lease.clients_elsewhere), 0) if wanted else NOTHING_WAITS
-            self._broker.report(OUTSIDE, SlotReport(key, 0, seen, wanted, waiting))
+            self._broker.report(OUTSIDE, SlotReport(key, epoch, 0, seen, wanted, waiting))
         self._tell_elsewhere()
         gives = any(lease.unmet_elsewhere and lease.free for lease in leases.values())
-        if gives or any(self._broker.unmet(key) for key in leases):
+        if gives or any(self._broker.unmet(key) for key in self._shared()):
             self._send_hint()
 
     def _tell_elsewhere(self) -> None:

@@ -1,9 +1,11 @@
 """Divides the slots of limited backends among processes, such that together they never use more than the limit."""
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from nexus.domain.priorities import PRIORITIES
 
@@ -17,10 +19,16 @@ NOTHING_WAITS: Final = (0,) * len(PRIORITIES)
 """How many clients wait, of each priority, highest first."""
 
 
+NO_EPOCH: Final = 0
+"""Before the first order."""
+
+
 class SlotOrder(msgspec.Struct, frozen=True, array_like=True):
     """What the broker tells one process about one limit."""
 
     key: Key
+    epoch: int
+    """Numbers the divisions: a backend that has left and come back is divided anew, and what was granted is void."""
     granted: int
     """Slots that it may use from now on, besides those that it has."""
     is_contended: bool
@@ -31,6 +39,7 @@ class SlotReport(msgspec.Struct, frozen=True, array_like=True):
     """What one process tells the broker about one limit."""
 
     key: Key
+    epoch: int
     returned: int
     """Slots that it has given back since its last report."""
     seen: int
@@ -79,10 +88,11 @@ class _Share:
 class _Division:
     """The slots of one limit, and the shares of the processes."""
 
-    __slots__ = ("limit", "shares", "turn")
+    __slots__ = ("epoch", "limit", "shares", "turn")
 
-    def __init__(self, limit: int, processes: Iterator[str]) -> None:
-        self.limit = limit
+    def __init__(self, epoch: int, processes: Iterator[str]) -> None:
+        self.epoch = epoch
+        self.limit = 0
         self.shares = {process: _Share() for process in processes}
         self.turn = 0.0
         """The turn of the share that was granted a slot last: a newcomer begins there, and has missed nothing."""
@@ -117,6 +127,7 @@ class SlotBroker:
         self._order = on_order
         self._processes: dict[str, None] = {}
         self._divisions: dict[Key, _Division] = {}
+        self._epochs = count(1)
 
     def join(self, process: str) -> None:
         """Let *process*, which has no slot yet, share all limits."""
@@ -143,7 +154,7 @@ class SlotBroker:
             self._divisions.pop(key)
             division = None
         if division is None:
-            division = self._divisions[key] = _Division(0, iter(self._processes))
+            division = self._divisions[key] = _Division(next(self._epochs), iter(self._processes))
             if is_shared:
                 division.shares[OUTSIDE] = _Share()
         if division.limit != limit:
@@ -173,6 +184,10 @@ class SlotBroker:
     def limit_of(self, key: Key) -> int:
         """Return the limit of *key*."""
         return self._divisions[key].limit
+
+    def epoch_of(self, key: Key) -> int:
+        """Return the number of the present division of *key*."""
+        return self._divisions[key].epoch
 
     def is_shared(self, key: Key) -> bool:
         """Whether other replicas use these slots too."""
@@ -208,6 +223,9 @@ class SlotBroker:
         share = None if division is None else division.shares.get(process)
         if division is None or share is None:
             return
+        if report.epoch != division.epoch:
+            # No order of this division has reached it: what it gave back was void, but its requests wait all the same.
+            report = replace(report, returned=0, seen=0)
         share.held -= report.returned
         if not share.unmet:
             # It has not waited, and so has missed no turn.
@@ -224,10 +242,10 @@ class SlotBroker:
         is_over = division.free < 0
         for process, share in division.shares.items():
             is_contended = is_over or any(other != process for other in hungry)
-            count = granted.get(process, 0)
-            if count or is_contended is not share.is_contended:
+            number = granted.get(process, 0)
+            if number or is_contended is not share.is_contended:
                 share.is_contended = is_contended
-                self._order(process, SlotOrder(key, count, is_contended))
+                self._order(process, SlotOrder(key, division.epoch, number, is_contended))
 
     def _grant_in_turn(self, division: _Division) -> dict[str, int]:
         granted: dict[str, int] = {}

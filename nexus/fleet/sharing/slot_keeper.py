@@ -8,7 +8,7 @@ import msgspec
 from nexus.domain.backend import BackendLoad
 from nexus.domain.shared_load import HELD, Allotment
 from nexus.fleet.clock import Later
-from nexus.fleet.sharing.slot_broker import NOTHING_WAITS, Key, SlotOrder, SlotReport
+from nexus.fleet.sharing.slot_broker import NO_EPOCH, NOTHING_WAITS, Key, SlotOrder, SlotReport
 
 LINGER_S: Final = 0.02
 """How long a slot that was granted stays although no request can use it: one may need another slot, too, which is on
@@ -46,7 +46,8 @@ class SlotKeeper:
         self._send = send
         self._later = later
         self._parts: dict[Key, Allotment] = {}
-        self._seen: dict[Key, int] = {}
+        self._seen: dict[Key, tuple[int, int]] = {}
+        """The present division, and all that was granted in it."""
         self._asking: dict[Key, SlotReport | None] = {}
         """The limits of which requests wait for a slot, with what the broker knows; None: it does not yet."""
         self._lingering: dict[Key, int] = {}
@@ -95,8 +96,8 @@ class SlotKeeper:
             if (part := self._parts.get(order.key)) is not None:
                 self._apply(order, part)
             elif order.granted:
-                # It came too late: the backend has left the fleet.
-                self._send([SlotReport(order.key, order.granted, self._seen.get(order.key, 0) + order.granted)])
+                # It comes too late, or this process cannot use the backend.
+                self._send([SlotReport(order.key, order.epoch, order.granted, order.granted)])
 
     def _allotment(self, key: Key, used: int) -> Allotment:
         return Allotment(
@@ -107,22 +108,25 @@ class SlotKeeper:
         )
 
     def _ask(self, key: Key) -> None:
-        if key not in self._asking:
+        # A request may still try a backend that has just left the fleet.
+        if key not in self._asking and key in self._parts:
             self._asking[key] = None
             self._tell_soon(key)
 
     def _forget(self, key: Key) -> None:
         part = self._parts.pop(key)
         self._asking.pop(key, None)
-        seen = self._seen.get(key, 0)
-        if part.size or part.returned:
-            self._send([SlotReport(key, part.size + part.returned, seen)])
+        self._seen.pop(key, None)
+        # The broker has forgotten them, too.
         part.size = part.returned = 0
 
     def _apply(self, order: SlotOrder, part: Allotment) -> None:
         key = order.key
+        epoch, seen = self._seen.get(key, (order.epoch, 0))
+        if epoch != order.epoch:
+            part.size = part.returned = seen = 0
         part.size += order.granted
-        self._seen[key] = self._seen.get(key, 0) + order.granted
+        self._seen[key] = order.epoch, seen + order.granted
         part.is_contended = order.is_contended
         if order.granted:
             self._offer(key[0])
@@ -177,7 +181,8 @@ class SlotKeeper:
             return None
         returned, part.returned = part.returned, 0
         waiting = self._all_waiting(key, part) if key in self._asking else Waiting()
-        report = SlotReport(key, returned, self._seen.get(key, 0), waiting.requests, waiting.clients)
+        epoch, seen = self._seen.get(key, (NO_EPOCH, 0))
+        report = SlotReport(key, epoch, returned, seen, waiting.requests, waiting.clients)
         if waiting.requests:
             self._asking[key] = report
         else:
