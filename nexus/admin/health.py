@@ -54,7 +54,7 @@ class ReadyDetail(msgspec.Struct, frozen=True):
     """Stages that are switched off until the next reload because they failed too often."""
     store_failure: str | None = None
     """Why the store failed when it was last used; None when it did not."""
-    on_store_failure: Mapping[str, str] = CORE_USES
+    on_store_failure: Mapping[str, str] = msgspec.field(default_factory=lambda: {**CORE_USES})
     """By what uses the store, what happens there while it fails."""
     workers: Workers = ALONE
     """With fewer than wanted, the others serve, and those that are missing are started again."""

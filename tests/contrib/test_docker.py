@@ -73,7 +73,7 @@ def test_a_container_serves_keeps_its_store_and_ends_when_it_is_told(image, scra
 
 
 def test_each_container_of_the_page_does_what_the_page_says(image, scratch, blocks_of, dockerfile, simulated):
-    first, second, signals = blocks_of("docker", "sh")
+    first, second, signals, *_ = blocks_of("docker", "sh")
     (config,) = blocks_of("docker", "toml")
     url = simulated()
     scratch.write("/srv/nexus.toml", config.replace("http://gpu-1:8000", url), mode=0o640)
