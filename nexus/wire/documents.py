@@ -1,5 +1,6 @@
 """Decodes JSON of backends, which may be truncated or invalid."""
 
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
 import msgspec
@@ -30,25 +31,49 @@ def is_given(raw: msgspec.Raw) -> bool:
 
 
 LONG_BYTES: Final = 32 * 1024
-"""In a shorter document, lists of numbers need not be removed."""
-_NESTED: Final = (b'"', b"[")
+"""In a shorter document, vectors need not be removed."""
 _WINDOW: Final = 2048
+_VECTOR_BYTES: Final = 1024
+_AFTER_STRING: Final = b" \t\r\n,:]}"
 
 
-def without_numbers(document: bytes) -> bytes:
-    """Return *document* with an empty list in place of each long list of numbers, such as an embedding.
+def without_vectors(document: bytes) -> bytes:
+    """Return *document* with a 0 in place of what is in each long list of numbers, and in each long string in base64.
 
-    If *document* is valid JSON, so is the result: without quotes and brackets, a list has only numbers and the like.
+    If *document* is valid JSON, so is the result.
     """
     kept: list[bytes] = []
     begin = at = 0
     while at + _WINDOW <= len(document):
-        # Elsewhere than in a long list of numbers, a quote is found after a few bytes.
-        if document.find(b'"', at, at + _WINDOW) < 0:
-            start, closed = document.rfind(b"[", begin, at + _WINDOW) + 1, document.find(b"]", at)
-            is_long = start and closed - start >= _WINDOW // 2
-            if is_long and not any(document.find(mark, start, closed) >= 0 for mark in _NESTED):
-                kept.append(document[begin:start])
-                begin, at = closed, closed - _WINDOW
-        at += _WINDOW
+        # Elsewhere than in a vector, a quote is found after a few bytes.
+        if document.find(b'"', at, at + _WINDOW) >= 0:
+            at += _WINDOW
+            continue
+        start, end = document.rfind(b'"', begin, at) + 1, document.find(b'"', at)
+        at = end if end >= 0 else len(document)
+        for first, last in _vectors(document, start, at):
+            kept += document[begin:first], b"0"
+            begin = last
     return b"".join((*kept, document[begin:])) if kept else document
+
+
+def _vectors(document: bytes, start: int, end: int) -> Iterable[tuple[int, int]]:
+    """Return the spans of the vectors between two quotes, or between one and an end of *document*."""
+    if start and document[start] not in _AFTER_STRING:
+        # The first quote begins a string, or is escaped in one, and the second must not be escaped.
+        is_vector = document.find(b" ", start, end) < 0 and document[end - 1] != _BACKSLASH
+        return ((start, end),) if is_vector else ()
+    return _lists(document, start, end)
+
+
+_BACKSLASH: Final = ord("\\")
+
+
+def _lists(document: bytes, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the spans of what is in long lists, which have only numbers and the like: there are no quotes."""
+    at = start
+    while (closed := document.find(b"]", at, end)) >= 0:
+        first = document.rfind(b"[", at, closed) + 1
+        if first and closed - first >= _VECTOR_BYTES:
+            yield first, closed
+        at = closed + 1

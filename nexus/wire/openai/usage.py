@@ -5,13 +5,13 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import TokenUsage
-from nexus.wire.documents import LONG_BYTES, read, without_numbers
+from nexus.wire.documents import LONG_BYTES, read, without_vectors
 from nexus.wire.requests.limits import TokenCount
 
 
 def usage_of(body: bytes) -> TokenUsage | None:
     """Return the usage of a whole answer or an event; None if there is none or it is implausible."""
-    answer = read(_DECODER, without_numbers(body) if len(body) >= LONG_BYTES else body)
+    answer = read(_DECODER, without_vectors(body) if len(body) >= LONG_BYTES else body)
     if answer is None:
         return None
     usage = answer.usage if answer.response is None else answer.response.usage

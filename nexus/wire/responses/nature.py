@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.wire.documents import LONG_BYTES, is_given, read, without_numbers
+from nexus.wire.documents import LONG_BYTES, is_given, read, without_vectors
 from nexus.wire.errors.status import status_of
 
 
@@ -195,7 +195,7 @@ def error_in(document: bytes, *, is_kept: bool = False) -> int | None:
         error of its own.
     """
     if len(document) >= LONG_BYTES:
-        document = without_numbers(document)
+        document = without_vectors(document)
     # Every error has one of these members.
     if b'"error"' not in document and b'"detail"' not in document:
         return None
