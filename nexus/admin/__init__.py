@@ -9,6 +9,7 @@
 ``routing``        ``/v1/route/decisions`` and ``/v1/route/explain``
 ``stats``          ``/v1/stats``; ``reports`` is what stages add to it, ``workers`` counts processes
 ``history``        ``/v1/history``: the last exchanges
+``parts``          asks all workers for their parts of a page
 ``queue``          ``/admin/queue``: the requests that wait
 ``metrics``        ``/metrics``
 ``configuration``  ``/admin/config``: the configuration in force

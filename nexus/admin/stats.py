@@ -1,6 +1,8 @@
 """The totals of each backend and each model since the start (``/v1/stats``)."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, NotRequired, TypedDict, cast
 
@@ -8,17 +10,21 @@ import msgspec
 
 from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.admin.page import json_page
-from nexus.admin.reports import Report, reports_of
-from nexus.admin.workers import ALONE, Workers
+from nexus.admin.parts import Asking
+from nexus.admin.reports import Report, merge_reports, reports_of
+from nexus.admin.workers import ONLY, AnsweredWorkers, Workers
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import Result
 from nexus.domain.routes import Page, PageRequest
-from nexus.observability.metrics.counters import BackendCounters, ModelCounters, RequestCounts, total
+from nexus.observability.metrics.counters import RequestFigures
 from nexus.observability.metrics.exchanges import ExchangeMetrics
-from nexus.observability.metrics.histogram import Histogram
+from nexus.observability.metrics.totals import BackendTotals, ModelTotals, Totals, merge, totals_of
 from nexus.proxy.exchange.context import DataPlane
 from nexus.proxy.waiting.request_queue import RequestQueue
+from nexus.workers.peers import Peers
+
+TOTALS: Final = "page.totals"
 
 
 class QueueFacts(msgspec.Struct, frozen=True):
@@ -92,29 +98,85 @@ class Stats(TypedDict):
     backends: list[BackendFacts]
     models: list[ModelFacts]
     queue: QueueFacts
-    workers: Workers
+    workers: AnsweredWorkers
 
 
-def route(
-    snapshot: Callable[[], FleetSnapshot],
-    metrics: ExchangeMetrics,
-    plane: DataPlane,
-    uptime_s: Callable[[], float],
-    workers: Callable[[], Workers],
-) -> DescribedRoute:
-    """Return ``/v1/stats``."""
+class Now(msgspec.Struct, frozen=True, array_like=True):
+    """The part of one worker besides its totals."""
 
-    def respond(_: PageRequest) -> Page:
-        settings = plane.settings
-        queue = queue_facts(plane.queue, is_enabled=settings.config.queue.enabled)
-        reports = reports_of(settings.router.pipeline.stages)
-        return stats(snapshot(), metrics, queue, reports, uptime_s=uptime_s(), workers=workers())
+    queue: QueueFacts
+    pending: dict[str, int]
+    """Requests under way at each backend, by its id."""
+    uptime_s: float
+    reports: bytes
+    """JSON of the reports of stages, which hold any types."""
 
-    return DescribedRoute(
-        path="/v1/stats",
-        respond=respond,
-        operation=Operation(summary="What each backend and each model has done since the start", answers=(Stats,)),
-    )
+
+class StatsPage:
+    """The page, and its part for other workers.
+
+    :param peers: the other workers; None: there are none.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that the page shows
+        self,
+        snapshot: Callable[[], FleetSnapshot],
+        totals: Asking[None, Totals],
+        plane: DataPlane,
+        uptime_s: Callable[[], float],
+        workers: Callable[[], Workers],
+        peers: Peers | None = None,
+    ) -> None:
+        self._snapshot = snapshot
+        self._totals = totals
+        self._plane = plane
+        self._uptime_s = uptime_s
+        self._workers = workers
+        self._now = Asking(peers, "page.stats", type(None), Now, self._part)
+        self._is_alone = peers is None
+
+    async def __call__(self, _: PageRequest) -> Page:
+        """Answer ``/v1/stats``."""
+        wanted = self._workers()
+        if self._is_alone:
+            totals = (await self._totals(None)).own
+            reports = reports_of(self._plane.settings.router.pipeline.stages)
+            answered = AnsweredWorkers(wanted.wanted, wanted.ready, 1, ())
+            queue = self._queue()
+            return stats(self._snapshot(), totals, queue, reports, uptime_s=self._uptime_s(), workers=answered)
+        counted, now = await asyncio.gather(self._totals(None), self._now(None))
+        answered = AnsweredWorkers(wanted.wanted, wanted.ready, len(now.present), now.silent)
+        page = stats(
+            self._snapshot(),
+            merge((*counted.present, *counted.past)),
+            merge_queues([each.queue for each in now.present]),
+            merge_reports({worker: _decode_reports(each.reports) for worker, each in now.by_worker.items()}),
+            uptime_s=max(each.uptime_s for each in now.present),
+            workers=answered,
+            pending=sum((Counter(each.pending) for each in now.present), Counter()),
+        )
+        return msgspec.structs.replace(page, headers={**page.headers, **now.headers})
+
+    def route(self) -> DescribedRoute:
+        """Return ``/v1/stats``."""
+        operation = Operation(summary="What each backend and each model has done since the start", answers=(Stats,))
+        return DescribedRoute(path="/v1/stats", respond=self, operation=operation)
+
+    def _part(self, _: None) -> Now:
+        reports = reports_of(self._plane.settings.router.pipeline.stages)
+        pending = {backend.id: backend.load.in_flight for backend in self._snapshot().backends}
+        return Now(self._queue(), pending, self._uptime_s(), msgspec.json.encode(reports))
+
+    def _queue(self) -> QueueFacts:
+        return queue_facts(self._plane.queue, is_enabled=self._plane.settings.config.queue.enabled)
+
+
+_decode_reports: Final = msgspec.json.Decoder(dict[str, Report]).decode
+
+
+def totals_question(metrics: ExchangeMetrics, peers: Peers | None) -> Asking[None, Totals]:
+    """Return what asks all workers for their totals, those of *metrics* among them."""
+    return Asking(peers, TOTALS, type(None), Totals, lambda _: totals_of(metrics), is_kept=True)
 
 
 def queue_facts(line: "RequestQueue[Any]", *, is_enabled: bool) -> QueueFacts:
@@ -123,29 +185,38 @@ def queue_facts(line: "RequestQueue[Any]", *, is_enabled: bool) -> QueueFacts:
     return QueueFacts(is_enabled, len(line), line.max_size, counts.enqueued, counts.drained, counts.timed_out)
 
 
+def merge_queues(queues: Sequence[QueueFacts]) -> QueueFacts:
+    """Return the figures of the queues of all workers together."""
+    numbers = ("depth", "max_size", "enqueued", "drained", "timed_out")
+    return QueueFacts(queues[0].enabled, *(sum(getattr(each, number) for each in queues) for number in numbers))
+
+
 def stats(  # noqa: PLR0913 - all that the page shows
     snapshot: FleetSnapshot,
-    metrics: ExchangeMetrics,
+    totals: Totals,
     queue: QueueFacts,
     reports: Mapping[str, Report],
     *,
     uptime_s: float,
-    workers: Workers = ALONE,
+    workers: AnsweredWorkers = ONLY,
+    pending: Mapping[str, int] | None = None,
 ) -> Page:
     """Answer ``/v1/stats``.
 
     :param reports: the reports of stages by stage name; each becomes a key of the body.
+    :param pending: requests under way at each backend, by its id; None: those of this process.
     """
-    # Added up once: in a large fleet there are thousands of models on backends.
-    by_model = {name: counters.tally for name, counters in metrics.models.items()}
+    if pending is None:
+        pending = {backend.id: backend.load.in_flight for backend in snapshot.backends}
+    unused = BackendTotals()
     body: Stats = {
         "uptime_seconds": int(uptime_s),
-        "requests": request_facts(total(by_model.values())),
+        "requests": request_facts(totals.all),
         "backends": [
-            _backend(backend, metrics.backends.get(backend.name) or BackendCounters(), reports)
+            _backend(backend, totals.backends.get(backend.name, unused), reports, pending.get(backend.id, 0))
             for backend in sorted(snapshot.backends, key=lambda backend: backend.id)
         ],
-        "models": _models(snapshot, metrics.models, by_model),
+        "models": _models(snapshot, totals.models),
         "queue": queue,
         "workers": workers,
     }
@@ -153,7 +224,7 @@ def stats(  # noqa: PLR0913 - all that the page shows
     return json_page({**sections, **body})
 
 
-def request_facts(tally: RequestCounts) -> RequestFacts:
+def request_facts(tally: RequestFigures) -> RequestFacts:
     """Return the totals of all requests."""
     return {
         "total": tally.requests,
@@ -166,14 +237,14 @@ def request_facts(tally: RequestCounts) -> RequestFacts:
     }
 
 
-def _results(tally: RequestCounts) -> Mapping[Result, int]:
+def _results(tally: RequestFigures) -> Mapping[Result, int]:
     return {**_NO_RESULTS, **tally.results}
 
 
 _NO_RESULTS: Final = dict.fromkeys(Result, 0)
 
 
-def _backend(backend: Backend, figures: BackendCounters, reports: Mapping[str, Report]) -> BackendFacts:
+def _backend(backend: Backend, figures: BackendTotals, reports: Mapping[str, Report], pending: int) -> BackendFacts:
     tally = figures.tally
     facts: BackendFacts = {
         "id": backend.id,
@@ -187,9 +258,9 @@ def _backend(backend: Backend, figures: BackendCounters, reports: Mapping[str, R
         "unfinished": tally.unfinished,
         "results": _results(tally),
         "attempts": figures.attempts,
-        "failed_attempts": sum(figures.failures.values()),
+        "failed_attempts": figures.failed_attempts,
         "average_latency_ms": _mean_ms(tally.duration_s, tally.requests),
-        "pending": backend.load.in_flight,
+        "pending": pending,
     }
     if tally.first_contents:
         facts["avg_ttft_ms"] = _mean_ms(tally.first_content_s, tally.first_contents)
@@ -200,19 +271,17 @@ def _backend(backend: Backend, figures: BackendCounters, reports: Mapping[str, R
     return cast("BackendFacts", {**facts, **added})
 
 
-def _models(
-    snapshot: FleetSnapshot, models: Mapping[str, ModelCounters], tallies: Mapping[str, RequestCounts]
-) -> list[ModelFacts]:
+def _models(snapshot: FleetSnapshot, models: Mapping[str, ModelTotals]) -> list[ModelFacts]:
     """Return a row for each model that the fleet has or clients asked for, most requested first."""
-    unused, nothing = ModelCounters(""), RequestCounts()
-    rows = [_model(name, models.get(name, unused), tallies.get(name, nothing)) for name in snapshot.models]
+    unused = ModelTotals()
+    rows = [_model(name, models.get(name, unused)) for name in snapshot.models]
     known = frozenset(snapshot.models)
-    asked = [(name, tally) for name, tally in tallies.items() if name not in known and tally.requests]
-    rows += [_model(name, models[name], tally) for name, tally in asked]
+    rows += [_model(name, model) for name, model in models.items() if name not in known and model.tally.statuses]
     return sorted(sorted(rows, key=itemgetter("name")), key=itemgetter("requests"), reverse=True)
 
 
-def _model(name: str, figures: ModelCounters, tally: RequestCounts) -> ModelFacts:
+def _model(name: str, figures: ModelTotals) -> ModelFacts:
+    tally = figures.tally
     return {
         "name": name,
         "requests": tally.requests,
@@ -223,14 +292,10 @@ def _model(name: str, figures: ModelCounters, tally: RequestCounts) -> ModelFact
         "results": _results(tally),
         "average_duration_ms": _mean_ms(tally.duration_s, tally.requests),
         "avg_ttft_ms": _mean_ms(tally.first_content_s, tally.first_contents),
-        "tokens_prompt": _sum(figures.prompts) + figures.estimated.prompt_tokens,
-        "tokens_completion": _sum(figures.completions) + figures.estimated.completion_tokens,
-        "tokens_estimated": figures.estimated.total_tokens,
+        "tokens_prompt": figures.prompt_tokens,
+        "tokens_completion": figures.completion_tokens,
+        "tokens_estimated": figures.estimated_tokens,
     }
-
-
-def _sum(tokens: Histogram | None) -> int:
-    return int(tokens.sum) if tokens is not None else 0
 
 
 def _mean_ms(total_s: float, count: int) -> float:

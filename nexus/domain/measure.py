@@ -25,6 +25,14 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """One sentence, with the unit."""
     type: Literal["counter", "gauge"]
     samples: tuple["Sample", ...]
+    across: Literal["sum", "max", "min"] | None = None
+    """How the values of several workers become one (:doc:`/howto/workers`). None: counters are added up, and of gauges
+    the largest is taken, because a share, a time or a figure of the store must not be added up."""
+
+    @property
+    def merging(self) -> Literal["sum", "max", "min"]:
+        """How the values of several workers become one."""
+        return self.across or ("sum" if self.type == "counter" else "max")
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -61,6 +69,8 @@ def check_family(measure: object, plugin: str) -> Measure:
         )
     if measure.type not in {"counter", "gauge"}:
         raise ValueError(f"{name} has the type {measure.type!r:.80}; use counter or gauge")
+    if measure.across not in {None, "sum", "max", "min"}:
+        raise ValueError(f"{name} has {measure.across!r:.80} as across; use sum, max or min")
     if not isinstance(measure.documentation, str) or not measure.documentation.strip():
         raise ValueError(f"{name} has no documentation")
     if not isinstance(measure.samples, tuple | list):

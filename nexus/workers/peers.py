@@ -8,9 +8,11 @@ from typing import Final, TypeVar
 import msgspec
 
 from nexus.workers.channel import Channel, ChannelError
+from nexus.workers.kept import Fold, KeptAnswers
 
 ASK: Final = "peers.ask"
 TELL: Final = "peers.tell"
+LEAVE: Final = "peers.leave"
 PASSING_S: Final = 1.0
 """How much longer than the other workers the parent may take."""
 
@@ -18,20 +20,39 @@ T = TypeVar("T")
 
 
 class Forwarded(msgspec.Struct, frozen=True, array_like=True):
-    """A message or a question for all other workers."""
+    """A message or a question for other workers."""
 
     topic: str
     payload: msgspec.Raw
     timeout_s: float = 0.0
     """How long each of them may take to answer."""
+    is_kept: bool = False
+    """Whether the one that asks is asked too, and the parent keeps the answers: see :meth:`Peers.ask`."""
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """What one worker has answered."""
+
+    worker: str
+    """Its number; empty for all that have ended."""
+    payload: msgspec.Raw
+    is_current: bool = True
+    """Whether it has answered now; else it is silent or has ended, and this is the last that is known of it."""
 
 
 class Answers(msgspec.Struct, frozen=True, array_like=True):
-    """What the other workers have answered."""
+    """What the workers have answered."""
 
-    payloads: tuple[msgspec.Raw, ...]
-    asked: int
-    """How many were asked; those that are missing failed or did not answer in time."""
+    asker: str
+    """The number of the worker that has asked."""
+    answers: tuple[Answer, ...]
+    silent: tuple[str, ...] = ()
+    """The numbers of those that failed or did not answer in time."""
+
+    @property
+    def count(self) -> int:
+        """How many have answered now."""
+        return sum(answer.is_current for answer in self.answers)
 
 
 class Peers:
@@ -56,39 +77,59 @@ class Peers:
         with suppress(ChannelError):
             self._channel.send(TELL, Forwarded(topic, _packed(payload)))
 
-    async def ask(self, topic: str, payload: object, type_: type[T], *, timeout_s: float) -> tuple[tuple[T, ...], int]:
-        """Ask all others that serve, each of which answers by :meth:`Channel.answers`.
+    async def ask(self, topic: str, payload: object, *, timeout_s: float, is_kept: bool = False) -> Answers:
+        """Ask all others that serve, each of which answers by :meth:`answers`.
 
-        :returns: the answers, each decoded as *type_*, of those that answered in time; and how many were asked.
+        :param is_kept: whether this worker is asked too, and what silent and ended workers answered last belongs to the
+            answers: for counts, which must not decrease because a worker has ended.
         :raises ChannelError: the parent has ended, or does not answer.
         """
-        question = Forwarded(topic, _packed(payload), timeout_s)
-        answers = await self._channel.ask(ASK, question, Answers, timeout_s=timeout_s + PASSING_S)
-        decode = msgspec.msgpack.Decoder(type_).decode
-        return tuple(decode(each) for each in answers.payloads), answers.asked
+        question = Forwarded(topic, _packed(payload), timeout_s, is_kept)
+        return await self._channel.ask(ASK, question, Answers, timeout_s=timeout_s + PASSING_S)
+
+    def leave(self, topic: str, answer: object) -> None:
+        """Send the last answer of this worker, which ends, to a topic whose answers are kept."""
+        with suppress(ChannelError):
+            self._channel.send(LEAVE, Forwarded(topic, _packed(answer)))
 
 
 class Switchboard:
-    """The parent's part: passes on what one worker sends to the others."""
+    """The parent's part: passes on what one worker sends to the others, and keeps the counts of those that have ended.
 
-    def __init__(self) -> None:
-        self._channels: dict[Channel, None] = {}
-        """Of the workers that serve."""
+    :param folds: by topic whose answers are kept, adds several of them up.
+    """
 
-    def serve(self, channel: Channel) -> None:
-        """Let the worker at the other end of *channel*, which is not open yet, use :class:`Peers`."""
+    def __init__(self, folds: "dict[str, Fold] | None" = None) -> None:
+        self._names: dict[Channel, str] = {}
+        self._serving: dict[Channel, None] = {}
+        """The channels of the workers that serve."""
+        self._kept = KeptAnswers(folds or {})
+
+    def serve(self, channel: Channel, name: str) -> None:
+        """Let the worker of that *name* at the other end of *channel*, which is not open yet, use :class:`Peers`."""
+        self._names[channel] = name
 
         async def ask(question: Forwarded) -> Answers:
-            return await self._ask_others(channel, question)
+            return await self._ask(channel, question)
 
         channel.on(TELL, Forwarded, lambda message: self._tell_others(channel, message))
+        channel.on(LEAVE, Forwarded, lambda message: self._kept.note(channel, message.topic, message.payload))
         channel.answers(ASK, Forwarded, ask)
-        channel.on_closed(lambda: self._channels.pop(channel, None))
+        channel.on_closed(lambda: self._remove(channel))
 
     def add(self, channel: Channel) -> None:
         """Pass messages on to that worker, too, from now on: it serves, and knows all topics."""
         if channel.is_open:
-            self._channels[channel] = None
+            self._serving[channel] = None
+
+    async def stop(self) -> None:
+        """Stop adding up what ended workers have left."""
+        await self._kept.stop()
+
+    def _remove(self, channel: Channel) -> None:
+        self._serving.pop(channel, None)
+        del self._names[channel]
+        self._kept.end(channel)
 
     def _tell_others(self, sender: Channel, message: Forwarded) -> None:
         for channel in self._others(sender):
@@ -98,19 +139,37 @@ class Switchboard:
                 # It has ended, or hangs.
                 continue
 
-    async def _ask_others(self, sender: Channel, question: Forwarded) -> Answers:
-        others = self._others(sender)
-        answers = await asyncio.gather(
-            *(
-                channel.ask(question.topic, question.payload, msgspec.Raw, timeout_s=question.timeout_s)
-                for channel in others
-            ),
-            return_exceptions=True,
-        )
-        return Answers(tuple(each for each in answers if isinstance(each, msgspec.Raw)), len(others))
+    async def _ask(self, sender: Channel, question: Forwarded) -> Answers:
+        asker = self._names.get(sender, "")
+        asked = (sender, *self._others(sender)) if question.is_kept else self._others(sender)
+        given = await asyncio.gather(*(self._answer_of(channel, question) for channel in asked))
+        answers: list[Answer] = []
+        silent: list[str] = []
+        for channel, payload in zip(asked, given, strict=True):
+            if (name := self._names.get(channel)) is None:
+                # It has ended meanwhile: what it counted is among what ended workers have left.
+                continue
+            if payload is not None:
+                answers.append(Answer(name, payload))
+                continue
+            silent.append(name)
+            if question.is_kept and (last := self._kept.last(channel, question.topic)) is not None:
+                answers.append(Answer(name, last, is_current=False))
+        if question.is_kept:
+            answers += (Answer("", left, is_current=False) for left in self._kept.left(question.topic))
+        return Answers(asker, tuple(answers), tuple(silent))
+
+    async def _answer_of(self, channel: Channel, question: Forwarded) -> msgspec.Raw | None:
+        try:
+            payload = await channel.ask(question.topic, question.payload, msgspec.Raw, timeout_s=question.timeout_s)
+        except ChannelError:
+            return None
+        if question.is_kept:
+            self._kept.note(channel, question.topic, payload)
+        return payload
 
     def _others(self, sender: Channel) -> tuple[Channel, ...]:
-        return tuple(channel for channel in self._channels if channel is not sender)
+        return tuple(channel for channel in self._serving if channel is not sender)
 
 
 def _packed(payload: object) -> msgspec.Raw:

@@ -20,6 +20,7 @@ from nexus.fleet.loads.counts import ReadCounts
 from nexus.fleet.probing.counts import ProbeCounts
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.families import Family
+from nexus.observability.metrics.totals import totals_of
 from nexus.testing.builders import CHAT, make_backend, make_fleet
 
 EXCHANGES = 20_000
@@ -100,7 +101,7 @@ async def measure_pages(fleet: FleetSnapshot, metrics: ExchangeMetrics, history:
 
 def stats_page(fleet: FleetSnapshot, metrics: ExchangeMetrics) -> Respond:
     queue = QueueFacts(enabled=True, depth=0, max_size=100, enqueued=0, drained=0, timed_out=0)
-    return lambda _: stats(fleet, metrics, queue, {}, uptime_s=1.0)
+    return lambda _: stats(fleet, totals_of(metrics), queue, {}, uptime_s=1.0)
 
 
 def sources_of(fleet: FleetSnapshot, metrics: ExchangeMetrics) -> Sequence[Callable[[], Iterator[Family]]]:

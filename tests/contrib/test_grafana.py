@@ -40,6 +40,8 @@ LEFT_OUT = {
     "nexus_embeddings_tokens": "among the tokens",
     "nexus_model_breaker_state": "the breaker of the whole backend is shown",
     "nexus_plugin_series_left_out": "the log says of which metric, and why",
+    "nexus_workers": "changes with the configuration only",
+    "nexus_workers_answered": "the log says which worker has ended, or was killed as it hung",
     "nexus_queue_body_bytes": "the number of requests is shown",
     "nexus_queue_oldest_seconds": "how long all have waited is shown",
     "nexus_queue_served_per_second": "requests of each backend are shown",

@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 import openai
 import pytest
 import websockets.sync.client
+from prometheus_client.parser import text_string_to_metric_families
 
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.client import ask, chat
@@ -134,7 +135,68 @@ def test_both_workers_serve_openai_clients_and_say_how_many_they_are(nexus):
     assert {line["worker"] for line in lines} == {1, 2}
     assert workers_of(nexus) == {"wanted": 2, "ready": 2}
     assert nexus.get_json("/ready")["detail"]["workers"] == {"wanted": 2, "ready": 2}
-    assert nexus.get_json("/v1/stats")["workers"] == {"wanted": 2, "ready": 2}
+    assert nexus.get_json("/v1/stats")["workers"] == {"wanted": 2, "ready": 2, "answered": 2, "silent": []}
+
+
+def metrics_of(nexus):
+    """Return what any worker shows: the value of each sample, by name and labels."""
+    page = ask(nexus.url, "/metrics").body.decode()
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    return {(sample.name, *sorted(sample.labels.items())): sample.value for sample in samples}
+
+
+def finished(nexus):
+    """Return the sum of all requests as each of several pages has it; any worker answers."""
+    stats = nexus.get_json("/v1/stats")
+    metrics = metrics_of(nexus)
+    return {
+        stats["requests"]["total"],
+        sum(backend["requests"] for backend in stats["backends"]),
+        sum(model["requests"] for model in stats["models"]),
+        sum(value for (name, *_), value in metrics.items() if name == "nexus_requests_total"),
+        sum(value for (name, *_), value in metrics.items() if name == "nexus_request_duration_seconds_count"),
+    }
+
+
+def test_pages_show_the_sum_of_all_workers(nexus):
+    before = len(nexus.log_lines("exchange_finished"))
+    for _ in range(20):
+        assert ask(nexus.url, CHAT, chat("llama3", max_tokens=1)).status == 200
+    lines = nexus.wait_for_log("exchange_finished", before + 20)
+
+    assert {line["worker"] for line in lines} == {1, 2}
+    assert [finished(nexus) for _ in range(6)] == [{len(lines)}] * 6
+    metrics = metrics_of(nexus)
+    assert (metrics["nexus_workers",], metrics["nexus_workers_answered",]) == (2, 2)
+    assert metrics["nexus_backends_total",] == 2
+    assert {dict(labels).get("worker") for name, *labels in metrics if name == "process_cpu_seconds_total"} == {
+        "1",
+        "2",
+    }
+    assert ask(nexus.url, "/metrics").headers["X-Nexus-Workers"] == "2/2"
+
+
+def test_a_worker_that_hangs_is_named_and_keeps_its_counts(nexus):
+    total = len(nexus.log_lines("exchange_finished"))
+    assert finished(nexus) == {total}
+    os.kill(pid_of(nexus, 2), signal.SIGSTOP)
+    try:
+        # New connections to the one that hangs wait, so this one is kept.
+        shown = until(lambda: answered_by_the_other(nexus), within_s=10)
+    finally:
+        os.kill(pid_of(nexus, 2), signal.SIGCONT)
+
+    assert shown["workers"] == {"wanted": 2, "ready": 2, "answered": 1, "silent": ["2"]}
+    assert shown["requests"]["total"] == total
+    until(lambda: nexus.get_json("/v1/stats")["workers"]["answered"] == 2, within_s=5)
+
+
+def answered_by_the_other(nexus):
+    try:
+        with urlopen(f"{nexus.url}/v1/stats", timeout=1) as reply:
+            return json.load(reply)
+    except OSError:
+        return None
 
 
 def test_all_workers_together_keep_the_limit_of_a_backend(nexus, narrow):
@@ -203,6 +265,7 @@ def test_a_reload_that_one_worker_refuses_changes_none(nexus):
 def test_a_worker_that_is_killed_under_load_loses_its_own_streams_only(nexus):
     killed = threading.Event()
     refused, late = [], []
+    (counted,) = finished(nexus)
 
     def come_and_go():
         while not killed.is_set() or len(late) < 20:
@@ -237,6 +300,8 @@ def test_a_worker_that_is_killed_under_load_loses_its_own_streams_only(nexus):
     assert 0 < sum(whole) < STREAMS
     until(lambda: len(streamed_by(nexus)) >= sum(whole), within_s=5)
     assert streamed_by(nexus) == [2] * sum(whole)
+    # What it had counted when it was last asked is kept, and so is what the other one has.
+    assert min(finished(nexus)) >= counted + sum(whole)
     assert [(line["worker"], line["reason"]) for line in nexus.log_lines("worker_ended")] == [(1, "killed by SIGKILL")]
     until(lambda: workers_of(nexus) == {"wanted": 2, "ready": 2}, within_s=5)
 

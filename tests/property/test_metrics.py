@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections import Counter
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +18,12 @@ from nexus.domain.request import TokenUsage
 from nexus.domain.routes import PageRequest
 from nexus.fleet.loads.counts import ReadCounts
 from nexus.fleet.probing.counts import ProbeCounts
+from nexus.observability.metrics import merging, totals
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.label_values import sanitized
+from nexus.observability.metrics.totals import Totals, totals_of
 from nexus.testing.builders import make_attempt, make_backend, make_fleet, make_outcome
+from nexus.workers.peers import Answer, Answers
 
 # No backend may be called none: it stands for nobody.
 NAMES = st.text(min_size=1, max_size=12).filter(lambda name: name.lower() != "none")
@@ -41,8 +45,14 @@ def test_an_identifier_is_left_as_it_is(name):
 
 def page(metrics, fleet, accept="", *, sanitizes_labels=False):
     """The page, read back: the value of each sample, by name and labels."""
-    sources = metrics.families, FleetMetrics(lambda: fleet, ProbeCounts(), ReadCounts()).families
-    respond = MetricsPage(sources, sanitizes_labels=sanitizes_labels)
+    return read_page(MetricsPage(sources_of(metrics, fleet), sanitizes_labels=sanitizes_labels), accept)
+
+
+def sources_of(metrics, fleet):
+    return metrics.families, FleetMetrics(lambda: fleet, ProbeCounts(), ReadCounts()).families
+
+
+def read_page(respond, accept=""):
     text = asyncio.run(respond(PageRequest(method="GET", path="/metrics", accept=accept))).body.decode()
     parse = openmetrics_of if accept else metrics_of
     return [(s.name, tuple(sorted(s.labels.items())), s.value) for family in parse(text) for s in family.samples]
@@ -125,3 +135,85 @@ def test_names_come_from_the_fleet_alone(carried):
 
     named = {v for _, labels, _ in read for k, v in labels if k in ("model", "backend", "from_model", "to_model")}
     assert named <= known
+
+
+class Workers:
+    """Other workers whose metrics are given; one answers late, and one has ended."""
+
+    def __init__(self, parts, past):
+        self.parts, self.past = parts, past
+
+    def answers(self, *_):
+        pass
+
+    async def ask(self, *_, **__):
+        answers = [
+            Answer(str(number), msgspec.Raw(msgspec.msgpack.encode(await part())))
+            for number, part in enumerate(self.parts, 1)
+        ]
+        left = [msgspec.Raw(msgspec.msgpack.encode(await part())) for part in self.past]
+        folded = [Answer("", merging.fold(left), is_current=False)] if left else []
+        return Answers("1", (*folded, *answers))
+
+
+@settings(max_examples=40, deadline=None)
+@given(traffic(), st.data(), st.booleans(), st.sampled_from(["", OPENMETRICS]))
+def test_workers_together_show_what_one_process_would(carried, data, has_pair_times, accept):
+    fleet, _, outcomes = carried
+    count, past = data.draw(st.integers(1, 3)), data.draw(st.integers(0, 2))
+    several = [ExchangeMetrics(lambda: fleet) for _ in range(1 + count + past)]
+    for metrics in several:
+        metrics.count_pairs(times=has_pair_times)
+    alone, *apart = several
+    for outcome in outcomes:
+        alone.observe(outcome)
+        data.draw(st.sampled_from(apart)).observe(outcome)
+    parts = [MetricsPage(sources_of(metrics, fleet)).part for metrics in apart]
+    peers = Workers(parts[:count], parts[count:])
+
+    merged = values_of(MetricsPage((), peers=peers), accept)
+
+    assert merged == pytest.approx(values_of(MetricsPage(sources_of(alone, fleet)), accept, answered=count))
+
+
+def values_of(respond, accept, **changed):
+    """The value of each sample, by name and labels."""
+    values = {(name, labels): value for name, labels, value in read_page(respond, accept)}
+    if "answered" in changed:
+        values["nexus_workers_answered", ()] = changed["answered"]
+    return values
+
+
+@settings(max_examples=40, deadline=None)
+@given(traffic(), st.data())
+def test_the_totals_of_workers_add_up_to_those_of_one_process(carried, data):
+    fleet, _, outcomes = carried
+    alone, *apart = [ExchangeMetrics(lambda: fleet) for _ in range(4)]
+    for outcome in outcomes:
+        alone.observe(outcome)
+        data.draw(st.sampled_from(apart)).observe(outcome)
+    first, *others = map(totals_of, apart)
+
+    folded = msgspec.msgpack.decode(
+        totals.fold([msgspec.Raw(msgspec.msgpack.encode(each)) for each in others]), type=Totals
+    )
+    merged, expected = totals.merge((first, folded)), totals_of(alone)
+
+    assert {name: counted(backend) for name, backend in merged.backends.items()} == {
+        name: counted(backend) for name, backend in expected.backends.items()
+    }
+    assert {name: counted(model) for name, model in merged.models.items()} == {
+        name: counted(model) for name, model in expected.models.items()
+    }
+
+
+def counted(figures):
+    """The figures of one backend or model, without rounding errors of sums."""
+    tally, *others = msgspec.structs.astuple(figures)
+    return (
+        dict(tally.statuses),
+        round(tally.duration_s, 6),
+        round(tally.first_content_s, 6),
+        tally.first_contents,
+        *others,
+    )

@@ -43,6 +43,7 @@ class FleetMetrics:
             "Servers that announced themselves, by what was decided about them: pending, approved or rejected.",
             {(source, state): count for (source, state), count in sorted(self._found().items())},
             *("source", "state"),
+            across="same",
         )
 
     def _probe_families(self) -> Iterator[Family]:
@@ -51,36 +52,41 @@ class FleetMetrics:
             "How long probes took that were answered well.",
             {(name,): latency for name, latency in self._probes.latencies.items()},
             "backend",
+            across="same",
         )
         yield counter(
             "nexus_probes",
             "Probes by how they ended: success, unreadable (well, but its list of models is not) or failure.",
             {(name, end): count for name, ends in self._probes.results.items() for end, count in ends.items()},
             *("backend", "result"),
+            across="same",
         )
         yield counter(
             "nexus_load_reads",
             "Reads of what engines report about their load, by how they ended: success, unreadable, absent or failure.",
             {(name, end): count for name, ends in self._reads.results.items() for end, count in ends.items()},
             *("backend", "result"),
+            across="same",
         )
 
 
 def _fleet_families(snapshot: FleetSnapshot) -> Iterator[Family]:
     healthy = [backend for backend in snapshot.backends if backend.status is Status.HEALTHY]
     sources = Counter(backend.discovery_source for backend in snapshot.backends)
-    yield gauge("nexus_backends_total", "Backends in the fleet.", len(snapshot.backends))
-    yield gauge("nexus_backends_healthy", "Backends that may be given requests.", len(healthy))
+    yield gauge("nexus_backends_total", "Backends in the fleet.", len(snapshot.backends), across="same")
+    yield gauge("nexus_backends_healthy", "Backends that may be given requests.", len(healthy), across="same")
     yield gauge(
         "nexus_backends_by_source",
         "Backends in the fleet by source: static is the configuration, any other a discoverer.",
         {(source,): count for source, count in sorted(sources.items())},
         "source",
+        across="same",
     )
     yield gauge(
         "nexus_models_available",
         "Models that a healthy backend has.",
         len({model for backend in healthy for model in backend.models}),
+        across="same",
     )
     having = Counter(model for backend in healthy for model in backend.models)
     yield gauge(
@@ -89,6 +95,7 @@ def _fleet_families(snapshot: FleetSnapshot) -> Iterator[Family]:
         # An unhealthy backend keeps its models in the snapshot, so a model that no backend can serve now shows 0.
         {(model,): having[model] for model in islice(snapshot.models, MAX_MODELS)},
         "model",
+        across="same",
     )
 
 
@@ -104,18 +111,21 @@ def _report_families(snapshot: FleetSnapshot, now: float) -> Iterator[Family]:
             if count is not None
         },
         *("backend", "state"),
+        across="same",
     )
     yield gauge(
         "nexus_backend_reported_kv_usage_ratio",
         "The part of its KV cache that a backend's engine reports to be in use.",
         {(name,): report.kv_usage for name, report in reports if report.kv_usage is not None},
         "backend",
+        across="same",
     )
     yield gauge(
         "nexus_backend_report_age_seconds",
         "How old the last report of a backend's engine is.",
         {(name,): round(max(0.0, now - report.at), 3) for name, report in reports},
         "backend",
+        across="same",
     )
     yield counter(
         "nexus_model_loads",
@@ -134,6 +144,7 @@ def _report_families(snapshot: FleetSnapshot, now: float) -> Iterator[Family]:
         "Restarts of a backend's server that were noticed.",
         {(backend.name,): backend.load.restarts for backend in snapshot.backends},
         "backend",
+        across="same",
     )
 
 
@@ -166,6 +177,7 @@ def _backend_families(snapshot: FleetSnapshot) -> Iterator[Family]:
             if capacity.requests is not None
         },
         *("backend", "source"),
+        across="max",
     )
     yield gauge(
         "nexus_backend_effective_limit",
@@ -175,36 +187,42 @@ def _backend_families(snapshot: FleetSnapshot) -> Iterator[Family]:
             for backend, capacity in capacities
         },
         "backend",
+        across="max",
     )
     yield gauge(
         "nexus_backend_oldest_unanswered_seconds",
         "For how long the oldest request has waited at a backend without any content in answer.",
         {(backend.name,): round(oldest_unanswered_s(backend, monotonic()), 3) for backend in backends},
         "backend",
+        across="max",
     )
     yield gauge(
         "nexus_backend_max_in_flight",
         "Requests that a backend is given at once.",
         {(backend.name,): backend.max_in_flight for backend in backends},
         "backend",
+        across="same",
     )
     yield gauge(
         "nexus_backend_status",
         "1 for the status that a backend has, 0 for the others.",
         {(backend.name, status): int(backend.status is status) for backend in backends for status in Status},
         *("backend", "status"),
+        across="same",
     )
     yield gauge(
         "nexus_backend_misconfigured",
         "1 for a backend that refuses its configured key, or whose account cannot pay; 0 for any other.",
         {(backend.name,): int(backend.misconfigured is not None) for backend in backends},
         "backend",
+        across="same",
     )
     yield gauge(
         "nexus_breaker_state",
         "1 for the state that a backend's breaker is in, 0 for the others.",
         {(backend.name, state): int(backend.breaker is state) for backend in backends for state in Breaker},
         *("backend", "state"),
+        across="same",
     )
     yield gauge(
         "nexus_model_breaker_state",
@@ -216,4 +234,5 @@ def _backend_families(snapshot: FleetSnapshot) -> Iterator[Family]:
             for state in Breaker
         },
         *("backend", "model", "state"),
+        across="same",
     )

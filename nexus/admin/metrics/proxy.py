@@ -44,6 +44,7 @@ class ProxyMetrics:
             "Always 1; the versions are in its labels.",
             {(__version__, platform.python_version()): 1},
             *("version", "python"),
+            across="same",
         )
         yield gauge(
             "nexus_requests_in_flight",
@@ -55,6 +56,7 @@ class ProxyMetrics:
             "nexus_config_reload_rejected",
             "1 while the previous configuration stays in force, because the last reload was refused.",
             int(self._is_reload_rejected()),
+            across="max",
         )
         yield counter(
             "nexus_early_heads",
@@ -101,7 +103,12 @@ def _queue_families(line: "RequestQueue[Any]") -> Iterator[Family]:
         {(priority,): line.line.by_rank[rank] for priority, rank in RANKS.items()},
         "priority",
     )
-    yield gauge("nexus_queue_oldest_seconds", "How long the oldest request that waits has waited.", line.oldest_s())
+    yield gauge(
+        "nexus_queue_oldest_seconds",
+        "How long the oldest request that waits has waited.",
+        line.oldest_s(),
+        across="max",
+    )
     yield gauge(
         "nexus_queue_served_per_second",
         "Requests that a backend has taken from the queue per second lately, while some waited for it.",

@@ -101,12 +101,14 @@ class StageMetrics:
             "1 while a stage is left out for its failures.",
             {(stage.place.name,): int(stage.is_off) for stage in pipeline.stages},
             "reconciler",
+            across="max",
         )
         yield gauge(
             "nexus_reconciler_idle",
             "1 while nothing is configured for a stage to decide.",
             {(stage.place.name,): int(stage.is_idle) for stage in pipeline.stages},
             "reconciler",
+            across="min",
         )
         yield from self._observer_families()
 
@@ -151,7 +153,7 @@ class StageMetrics:
             raise ValueError(f"there is a metric named {measure.name} already")
         labels, values = self._measured.record(measure, place)
         taken.update(_names(empty))
-        return Family(name, measure.type, measure.documentation, labels, [*values.items()])
+        return Family(name, measure.type, measure.documentation, labels, [*values.items()], measure.merging)
 
 
 def _left_out(counts: Mapping[tuple[str, str], int]) -> Family:
@@ -160,6 +162,7 @@ def _left_out(counts: Mapping[tuple[str, str], int]) -> Family:
         "Series of a plugin's metric that are not shown by themselves, by the reason.",
         dict(sorted(counts.items())),
         *("metric", "reason"),
+        across="max",
     )
 
 

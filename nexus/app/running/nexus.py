@@ -211,6 +211,8 @@ class Nexus:
             await self._server.ended(CLOSE_S)
         await self._dashboard.stop()
         await self._server.stop(CLOSE_S)
+        if self._sources.peers is not None:
+            await self._telemetry.leave(self._sources.peers)
         await self._close()
         log.info("stopped")
 
@@ -300,7 +302,8 @@ class Nexus:
         return Settings(blueprint.config, blueprint.router, blueprint.access_rules, observers)
 
     def _pages(self, blueprint: Blueprint) -> tuple[DescribedRoute, ...]:
-        return pages(blueprint, self.state, self._fleet, self._plane, self._telemetry, self._dashboard)
+        peers = self._sources.peers
+        return pages(blueprint, self.state, self._fleet, self._plane, self._telemetry, self._dashboard, peers)
 
     def _fleet_changed(self, snapshot: FleetSnapshot) -> None:
         self._plane.upstreams.keep_only(frozenset(snapshot.by_id))

@@ -7,12 +7,14 @@ from nexus.admin.openapi.operation import DescribedRoute
 from nexus.admin.plugins import inventory, plugin_page
 from nexus.admin.routing import decisions
 from nexus.admin.routing.explain import Explainer
+from nexus.admin.workers import Workers
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.running.telemetry import Telemetry
 from nexus.dashboard.dashboard import Dashboard
 from nexus.domain.fleet import FleetSnapshot
 from nexus.fleet.fleet import Fleet
 from nexus.proxy.exchange.context import DataPlane
+from nexus.workers.peers import Peers
 
 
 def pages(  # noqa: PLR0913 - all that pages show
@@ -22,8 +24,12 @@ def pages(  # noqa: PLR0913 - all that pages show
     plane: DataPlane,
     telemetry: Telemetry,
     dashboard: Dashboard,
+    peers: Peers | None = None,
 ) -> tuple[DescribedRoute, ...]:
-    """Return every page under *blueprint*, and the page that describes them."""
+    """Return every page under *blueprint*, and the page that describes them.
+
+    :param peers: the other processes that serve, whose parts of pages are merged with those of this one.
+    """
 
     def snapshot() -> FleetSnapshot:
         return fleet.snapshot
@@ -31,6 +37,10 @@ def pages(  # noqa: PLR0913 - all that pages show
     def uptime_s() -> float:
         return state.uptime_s
 
+    def workers() -> Workers:
+        return state.workers
+
+    totals = stats.totals_question(telemetry.metrics, peers)
     server, router = blueprint.config.server, blueprint.router
     routes = (
         *health.routes(snapshot, state, router.pipeline),
@@ -42,8 +52,8 @@ def pages(  # noqa: PLR0913 - all that pages show
         inventory.route(lambda: plugin_rows(blueprint)),
         configuration.route(blueprint.loaded, fleet),
         *backends.routes(fleet, only_admins=bool(server.admin_keys) or not server.api_keys, file=blueprint.file),
-        telemetry.metrics_page(blueprint.config.metrics).route(),
-        stats.route(snapshot, telemetry.metrics, plane, uptime_s, lambda: state.workers),
+        telemetry.metrics_page(blueprint.config.metrics, peers, workers).route(),
+        stats.StatsPage(snapshot, totals, plane, uptime_s, workers, peers).route(),
         history.route(telemetry.history),
         queue.route(plane),
     )

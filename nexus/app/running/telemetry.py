@@ -9,10 +9,13 @@ from nexus import tasks
 from nexus.admin.history import History
 from nexus.admin.metrics.fleet import FleetMetrics
 from nexus.admin.metrics.loop_lag import LoopLag
+from nexus.admin.metrics.page import TOPIC as METRICS
 from nexus.admin.metrics.page import MetricsPage
 from nexus.admin.metrics.proxy import ProxyMetrics
 from nexus.admin.metrics.stages import StageMetrics
 from nexus.admin.metrics.store import store_families
+from nexus.admin.stats import TOTALS
+from nexus.admin.workers import ALONE, Workers
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.composition.tracing import Tracing
 from nexus.config.schema import MetricsConfig
@@ -23,10 +26,12 @@ from nexus.observability.metrics.families import Family
 from nexus.observability.metrics.process import process_families
 from nexus.observability.metrics.recent_rejections import RecentRejections
 from nexus.observability.metrics.timeline import Timeline
+from nexus.observability.metrics.totals import totals_of
 from nexus.proxy.exchange.context import DataPlane, Observer
 from nexus.routing.pipeline import Pipeline
 from nexus.store.watched import WatchedStore
 from nexus.wire.protocols import EVERY
+from nexus.workers.peers import Peers
 
 EMBEDDING_ENDPOINTS: Final = frozenset(e.name for e in EVERY if e.capability == "embeddings")
 
@@ -102,11 +107,22 @@ class Telemetry:
         own = (self.metrics, self.history, self.timeline, self.rejections)
         return (*(observer.observe for observer in own), *blueprint.observers)
 
-    def metrics_page(self, config: MetricsConfig) -> MetricsPage:
-        """Return the page of all metrics."""
+    def metrics_page(
+        self, config: MetricsConfig, peers: Peers | None = None, workers: Callable[[], Workers] = lambda: ALONE
+    ) -> MetricsPage:
+        """Return the page of all metrics, those of *peers* among them."""
         return MetricsPage(
-            self._sources, sanitizes_labels=config.sanitize_labels, one_at_a_time=self._one_scrape_at_a_time
+            self._sources,
+            sanitizes_labels=config.sanitize_labels,
+            one_at_a_time=self._one_scrape_at_a_time,
+            peers=peers,
+            workers=workers,
         )
+
+    async def leave(self, peers: Peers) -> None:
+        """Let the sums of all workers keep what this one, which ends, has counted."""
+        peers.leave(METRICS, await self.metrics_page(MetricsConfig()).part())
+        peers.leave(TOTALS, totals_of(self.metrics))
 
 
 def configured_models(blueprint: Blueprint) -> frozenset[str]:

@@ -9,6 +9,8 @@ from typing import Final
 import structlog
 
 from nexus import tasks
+from nexus.admin.metrics.page import TOPIC as METRICS
+from nexus.admin.stats import TOTALS
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.composition.loading import Choice
 from nexus.app.process.accept_queue import SETTLE_S
@@ -25,6 +27,7 @@ from nexus.fleet.fleet import Fleet
 from nexus.fleet.sharing.publisher import Publisher
 from nexus.observability.logging import logs
 from nexus.observability.logging.writing import make_lock
+from nexus.observability.metrics import merging, totals
 from nexus.store.channel import serve_store
 from nexus.store.watched import WatchedStore
 from nexus.workers.channel import ChannelError, PeerFailed
@@ -59,7 +62,7 @@ class Parent:
         self._store: WatchedStore
         self._fleet: Fleet
         self._publisher: Publisher
-        self._switchboard = Switchboard()
+        self._switchboard = Switchboard({METRICS: merging.fold, TOTALS: totals.fold})
         self._rejected_reload: str | None = None
         self._supervisor = Supervisor(
             count,
@@ -179,7 +182,7 @@ class Parent:
     def _join(self, child: Child) -> None:
         """Let *child*, whose channel is not open yet, use the store and follow the fleet."""
         serve_store(self._store, child.channel)
-        self._switchboard.serve(child.channel)
+        self._switchboard.serve(child.channel, str(child.index))
         self._publisher.serve(f"{child.channel.name} (process {child.pid})", child.channel)
 
     def _greet(self, child: Child) -> None:
@@ -219,4 +222,5 @@ class Parent:
                 child.generation = self._configuration.generation
 
     async def _close(self) -> None:
+        await self._switchboard.stop()
         await self._resources.aclose()

@@ -1,7 +1,7 @@
 """The counters of backends, of models, and of each model on each backend."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from nexus.domain.outcome import FIRST_SERVER_ERROR, ExchangeOutcome, Result
@@ -14,19 +14,13 @@ OTHER_MODEL: Final = "other"
 """Stands for all names that no backend has: clients may invent names, and each would become a permanent series."""
 
 
-class RequestCounts:
-    """How requests ended, and how long they took."""
+class RequestFigures:
+    """What follows from how requests ended."""
 
-    __slots__ = ("duration_s", "first_content_s", "first_contents", "statuses")
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self.statuses: dict[tuple[int, Result], int] = defaultdict(int)
-        """Requests by status and result."""
-        self.duration_s = 0.0
-        self.first_contents = 0
-        """Streams with any content."""
-        self.first_content_s = 0.0
-        """The times to the first content of these streams, added up."""
+    statuses: Mapping[tuple[int, Result], int]
+    """Requests by status and result."""
 
     @property
     def requests(self) -> int:
@@ -57,6 +51,20 @@ class RequestCounts:
     @property
     def server_errors(self) -> int:
         return sum(n for (status, _), n in self.statuses.items() if status >= FIRST_SERVER_ERROR)
+
+
+class RequestCounts(RequestFigures):
+    """How requests ended, and how long they took."""
+
+    __slots__ = ("duration_s", "first_content_s", "first_contents", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses: dict[tuple[int, Result], int] = defaultdict(int)
+        self.duration_s = 0.0
+        self.first_contents = 0
+        """Streams with any content."""
+        self.first_content_s = 0.0
+        """The times to the first content of these streams, added up."""
 
 
 _FINISHED: Final = Result.FINISHED

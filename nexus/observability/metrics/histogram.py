@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Final
 
 DURATION_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -33,6 +34,11 @@ class Histogram:
         self.counts[0 if value <= self._first else bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, other: "Histogram") -> None:
+        """Add the values of *other*, which has the same bounds."""
+        self.counts = [one + two for one, two in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
     def __add__(self, other: "Histogram") -> "Histogram":
         """Return the sum of two histograms with the same bounds."""
         both = Histogram(self.bounds)
@@ -50,6 +56,11 @@ class TracedHistogram(Histogram):
         super().__init__(bounds)
         self.exemplars: list[Exemplar | None] = [None] * (len(bounds) + 1)
 
+    def add(self, other: Histogram) -> None:
+        super().add(other)
+        if isinstance(other, TracedHistogram):
+            self.exemplars = list(map(_newer, self.exemplars, other.exemplars))
+
     def trace(self, exemplar: Exemplar) -> None:
         """Record the value of *exemplar*."""
         self.enter(bisect_left(self.bounds, exemplar[1]), exemplar)
@@ -59,3 +70,12 @@ class TracedHistogram(Histogram):
         self.counts[bucket] += 1
         self.sum += exemplar[1]
         self.exemplars[bucket] = exemplar
+
+
+def _newer(one: Exemplar | None, two: Exemplar | None) -> Exemplar | None:
+    if one is None or two is None:
+        return one or two
+    return max(one, two, key=_AT)
+
+
+_AT: Final = itemgetter(2)

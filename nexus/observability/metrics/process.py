@@ -23,6 +23,7 @@ def process_families() -> Iterator[Family]:
         "Python platform information",
         {labels: 1},
         *("version", "implementation", "major", "minor", "patchlevel"),
+        across="same",
     )
     try:
         stat = (_PROC / "self" / "stat").read_bytes().rpartition(b")")[2].split()
@@ -32,12 +33,19 @@ def process_families() -> Iterator[Family]:
         return
     memory_bytes = int(stat[21]) * os.sysconf("SC_PAGE_SIZE")
     max_fds = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    yield gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", int(stat[20]))
-    yield gauge("process_resident_memory_bytes", "Resident memory size in bytes.", memory_bytes)
-    yield gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.", start_time_s)
-    yield counter("process_cpu_seconds", "Total user and system CPU time spent in seconds.", time.process_time())
-    yield gauge("process_open_fds", "Number of open file descriptors.", open_fds)
-    yield gauge("process_max_fds", "Maximum number of open file descriptors.", max_fds)
+    yield gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", int(stat[20]), across="each")
+    yield gauge("process_resident_memory_bytes", "Resident memory size in bytes.", memory_bytes, across="each")
+    yield gauge(
+        "process_start_time_seconds",
+        "Start time of the process since unix epoch in seconds.",
+        start_time_s,
+        across="each",
+    )
+    yield counter(
+        "process_cpu_seconds", "Total user and system CPU time spent in seconds.", time.process_time(), across="each"
+    )
+    yield gauge("process_open_fds", "Number of open file descriptors.", open_fds, across="each")
+    yield gauge("process_max_fds", "Maximum number of open file descriptors.", max_fds, across="each")
 
 
 @lru_cache(maxsize=1)

@@ -20,12 +20,14 @@ def affinity_measures(caches: FleetCaches) -> list[Measure]:
             name="nexus_affinity_entries",
             documentation="Blocks that are expected in the cache of a backend.",
             type="gauge",
+            across="sum",
             samples=tuple(Sample(cache.blocks, labels) for labels, cache in rows),
         ),
         Measure(
             name="nexus_affinity_bytes",
             documentation="Memory in which they are remembered, about.",
             type="gauge",
+            across="sum",
             samples=tuple(Sample(cache.blocks * ENTRY_BYTES, labels) for labels, cache in rows),
         ),
         Measure(

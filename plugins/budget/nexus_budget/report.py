@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from nexus.api import Measure, Sample
 from nexus_budget.book import Book
@@ -58,10 +58,13 @@ def gauges(budget: Budget, config: BudgetConfig) -> Iterable[Measure]:
         yield _gauge("utilization_percent", "Spending in percent of the limit.", float(terms.percent(spent)), month)
         status = STATUS_NUMBERS[terms.status(spent)]
         yield _gauge("status", "0: normal, 1: soft limit reached, 2: hard limit reached.", status, month)
-    yield _gauge("reserved_usd", "US dollars that this process has reserved.", float(book.reserved_usd))
-    yield _gauge("allowance_usd", "US dollars that this process has drawn ahead.", float(book.drawn_usd))
+    yield _gauge("reserved_usd", "US dollars that this process has reserved.", float(book.reserved_usd), across="sum")
+    yield _gauge("allowance_usd", "US dollars that this process has drawn ahead.", float(book.drawn_usd), across="sum")
     yield _gauge(
-        "ledger_reachable", "1: the common ledger can be read and written, 0: not.", budget.ledger_health.is_good()
+        "ledger_reachable",
+        "1: the common ledger can be read and written, 0: not.",
+        budget.ledger_health.is_good(),
+        across="min",
     )
     yield Measure(
         name="nexus_budget_store_failures",
@@ -71,9 +74,16 @@ def gauges(budget: Budget, config: BudgetConfig) -> Iterable[Measure]:
     )
 
 
-def _gauge(name: str, documentation: str, value: float, labels: Mapping[str, str] | None = None) -> Measure:
+def _gauge(
+    name: str,
+    documentation: str,
+    value: float,
+    labels: Mapping[str, str] | None = None,
+    across: Literal["sum", "max", "min"] = "max",
+) -> Measure:
     samples = (Sample(float(value), labels or {}),)
-    return Measure(name=f"nexus_budget_{name}", documentation=documentation, type="gauge", samples=samples)
+    name = f"nexus_budget_{name}"
+    return Measure(name=name, documentation=documentation, type="gauge", samples=samples, across=across)
 
 
 def _cents(amount: Any) -> float:

@@ -1,6 +1,6 @@
 """The measurements as an admin page and as metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -23,6 +23,8 @@ _METRICS: Final[tuple[tuple[str, _Type, str, Callable[[Track, Figures], float | 
     ("trials", "counter", "Trial requests.", lambda track, _: track.trials_total),
 )
 """Name after ``nexus_quality_``, type, meaning, and a function for the value; None: no sample."""
+_ACROSS: Final[Mapping[str, Literal["sum", "min"]]] = {"request_count_1h": "sum", "success_rate_24h": "min"}
+"""How the figures of several workers become one, where the largest would mislead."""
 
 
 def quality_page(measurements: Measurements, config: QualityConfig) -> AdminReply:
@@ -48,6 +50,7 @@ def quality_measures(measurements: Measurements, config: QualityConfig) -> list[
             name=f"nexus_quality_{name}",
             documentation=meaning,
             type=type_,
+            across=_ACROSS.get(name),
             samples=tuple(
                 Sample(value, labels)
                 for labels, track, figures in rows

@@ -9,6 +9,7 @@ from nexus.domain.backend import Status
 from nexus.domain.outcome import Ending, Result
 from nexus.domain.request import TokenUsage
 from nexus.observability.metrics.exchanges import ExchangeMetrics
+from nexus.observability.metrics.totals import totals_of
 from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.routing.stage.api import Reconciler
 from nexus.routing.stage.order import Place
@@ -30,7 +31,7 @@ NO_RESULTS = dict.fromkeys(Result, 0)
 
 
 def shown(metrics, reports=None, queue=NO_QUEUE):
-    page = stats(FLEET, metrics, queue, reports or {}, uptime_s=61.9)
+    page = stats(FLEET, totals_of(metrics), queue, reports or {}, uptime_s=61.9)
     assert (page.status, page.content_type) == (200, "application/json")
     return msgspec.json.decode(page.body)
 
@@ -50,7 +51,7 @@ def test_a_proxy_that_has_carried_nothing_shows_its_fleet(metrics):
         "backends": [_idle_backend("2", "b-gpu", "healthy"), _idle_backend("9", "a-gpu", "unhealthy")],
         "models": [_idle_model(MODEL), _idle_model("qwen3")],
         "queue": {"enabled": False, "depth": 0, "max_size": 0, "enqueued": 0, "drained": 0, "timed_out": 0},
-        "workers": {"wanted": 1, "ready": 1},
+        "workers": {"wanted": 1, "ready": 1, "answered": 1, "silent": []},
     }
 
 
