@@ -52,12 +52,12 @@ class Listening(msgspec.Struct, frozen=True):
             sock.close()
 
 
-async def listen(host: str, port: int, *, may_move: bool, may_share: bool = False, is_trial: bool = False) -> Listening:
+async def listen(host: str, port: int, *, may_move: bool, may_share: bool = False, only_bind: bool = False) -> Listening:
     """Listen on *port* of every address of *host*.
 
     :param may_move: whether one of the next ports may be used if *port* is taken.
     :param may_share: whether another process of the same user may listen on the same port (SO_REUSEPORT).
-    :param is_trial: whether the sockets are only bound, so that no client can connect.
+    :param only_bind: whether the sockets are only bound, so that no client can connect.
     :raises PortTaken: every port that may be used is taken.
     :raises ConfigError: the process has no permission to listen there.
     :raises StartError: it cannot listen there for another reason.
@@ -66,7 +66,7 @@ async def listen(host: str, port: int, *, may_move: bool, may_share: bool = Fals
     moved_from: PortTaken | None = None
     for candidate in range(port, min(port + MAX_OTHER_PORTS, 65535) + 1 if may_move else port + 1):
         try:
-            sockets = _sockets(addresses, candidate, backlog=None if is_trial else BACKLOG, may_share=may_share)
+            sockets = _sockets(addresses, candidate, backlog=None if only_bind else BACKLOG, may_share=may_share)
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE:
                 raise _cannot_listen(host, candidate, exc) from exc

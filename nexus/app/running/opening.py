@@ -24,10 +24,10 @@ async def open_store(blueprint: Blueprint) -> WatchedStore:
         return store
 
 
-async def open_port(blueprint: Blueprint, *, may_move: bool, is_trial: bool = False) -> Listening:
+async def open_port(blueprint: Blueprint, *, may_move: bool, only_bind: bool = False) -> Listening:
     """Listen on the address in *blueprint*; see :func:`~nexus.app.process.binding.listen`."""
     server = blueprint.config.server
-    return await listen(server.host, server.port, may_move=may_move, may_share=server.reuse_port, is_trial=is_trial)
+    return await listen(server.host, server.port, may_move=may_move, may_share=server.reuse_port, only_bind=only_bind)
 
 
 def may_move_port(blueprint: Blueprint) -> bool:
@@ -45,7 +45,7 @@ async def try_to_open(blueprint: Blueprint) -> None:
     with _failures_of_store(blueprint):
         await blueprint.open_store(blueprint.config.store).check()
     guarded_discoverers(blueprint.contributions)
-    (await open_port(blueprint, may_move=may_move_port(blueprint), is_trial=True)).close()
+    (await open_port(blueprint, may_move=may_move_port(blueprint), only_bind=True)).close()
 
 
 @contextmanager

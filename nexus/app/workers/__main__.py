@@ -1,4 +1,4 @@
-"""The process of a worker: ``python -m nexus.app.workers INDEX CHANNEL``, started by the parent only."""
+"""The process of a worker: ``python -m nexus.app.workers INDEX VERSION CHANNEL``, started by the parent only."""
 
 import signal
 import socket
@@ -7,12 +7,13 @@ from contextlib import suppress
 
 import msgspec
 
+from nexus import __version__
 from nexus.app.composition.blueprint import build_blueprint, load_plugins
 from nexus.app.process import event_loop, interpreter, memory
 from nexus.app.workers.messages import Failed, Orders
 from nexus.app.workers.worker import Worker
 from nexus.containment import interrupts_noted
-from nexus.errors import NexusError
+from nexus.errors import NexusError, StartError
 from nexus.observability.logging import logs
 from nexus.workers.frames import encode, receive
 
@@ -22,10 +23,10 @@ def main() -> int:
     # Signals of the terminal or of the service manager reach all processes; the parent tells what to do.
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    index, channel = int(sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))
+    index, version, channel = int(sys.argv[1]), sys.argv[2], socket.socket(fileno=int(sys.argv[3]))
     try:
         with interrupts_noted():
-            _serve(index, channel)
+            serve(index, version, channel)
     except EOFError:
         # The parent ended before it gave orders.
         return 1
@@ -39,7 +40,14 @@ def main() -> int:
     return 0
 
 
-def _serve(index: int, channel: socket.socket) -> None:
+def serve(index: int, version: str, channel: socket.socket) -> None:
+    """Serve until the parent says to stop.
+
+    :param version: of the parent.
+    :raises NexusError: this worker cannot serve, or another version was installed while the parent runs.
+    """
+    if version != __version__:
+        raise StartError(f"Nexus {__version__} was installed while {version} runs; restart the proxy")
     orders = msgspec.msgpack.decode(receive(channel).payload, type=Orders)
     logs.share(orders.log_lock, worker=index)
     interpreter.shorten_switch_interval()

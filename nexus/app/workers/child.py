@@ -61,7 +61,7 @@ class Child:
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *_command(index, theirs.fileno()),
+                    *command_of(index, theirs.fileno()),
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(), *files),
                     env=_environment(os.environ),
@@ -171,11 +171,19 @@ class Child:
         self.has_settled.set()
 
 
-def _command(index: int, channel: int) -> tuple[str, ...]:
+def command_of(index: int, channel: int) -> tuple[str, ...]:
+    """Return the command of the worker with that number; *channel* is a descriptor."""
     # Without -P, Python would import from the working directory first, which need not be ours.
-    folder = Path(nexus.__file__).resolve().parent.parent
-    safe = () if folder == Path.cwd() else ("-P",)
-    return (sys.executable, *safe, "-m", "nexus.app.workers", str(index), str(channel))
+    safe = () if _is_working_directory(Path(nexus.__file__).resolve().parent.parent) else ("-P",)
+    return (sys.executable, *safe, "-m", "nexus.app.workers", str(index), nexus.__version__, str(channel))
+
+
+def _is_working_directory(folder: Path) -> bool:
+    try:
+        return folder == Path.cwd()
+    except FileNotFoundError:
+        # It was deleted since the start.
+        return False
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, str]:

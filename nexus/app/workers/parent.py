@@ -17,6 +17,7 @@ from nexus.app.process.accept_queue import SETTLE_S
 from nexus.app.process.binding import Listening
 from nexus.app.running.announcing import announce
 from nexus.app.running.nexus import FIRST_PROBES_S
+from nexus.app.running.opening import open_port
 from nexus.app.running.resources import OwnResources
 from nexus.app.workers.child import Child
 from nexus.app.workers.messages import Configuration, Finish, Orders, Prepare, Refused, Stop, configuration_of
@@ -140,7 +141,9 @@ class Parent:
         log.info("stopped")
 
     async def _listen(self, *, may_move: bool) -> None:
-        listening = self._listening = await self._own.listen(self.blueprint, may_move=may_move)
+        # Where a predecessor still serves the same port, clients would wait at a socket until its worker is ready.
+        is_port_shared = self.blueprint.config.server.reuse_port
+        listening = self._listening = await open_port(self.blueprint, may_move=may_move, only_bind=is_port_shared)
         self._resources.callback(listening.close)
         self._sockets = sockets_for(listening, self._count)
         self._resources.callback(self._close_sockets)

@@ -23,7 +23,7 @@ SPREADS: Final = sys.platform == "linux"
 def sockets_for(listening: Listening, count: int) -> tuple[tuple[socket.socket, ...], ...]:
     """Return the sockets of each of *count* workers, one for each address of *listening*, whose own are among them.
 
-    Without SO_REUSEPORT, or if it fails, all workers get the same ones.
+    They listen if those of *listening* do. Without SO_REUSEPORT, or if it fails, all workers get the same ones.
     """
     if not SPREADS:
         return (listening.sockets,) * count
@@ -53,7 +53,8 @@ def _beside(sock: socket.socket, count: int) -> Iterator[socket.socket]:
                 extra.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             extra.setblocking(False)  # noqa: FBT003 - its only parameter
             extra.bind(sock.getsockname())
-            extra.listen(BACKLOG)
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                extra.listen(BACKLOG)
         except OSError:
             extra.close()
             raise

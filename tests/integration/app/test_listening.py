@@ -153,7 +153,7 @@ async def test_a_port_that_only_root_may_open_is_a_fault_of_the_configuration(mo
 
 
 async def test_a_trial_takes_no_connection():
-    trial = await listen("127.0.0.1", free_port(), may_move=False, is_trial=True)
+    trial = await listen("127.0.0.1", free_port(), may_move=False, only_bind=True)
 
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", trial.port)

@@ -41,6 +41,18 @@ def test_every_worker_gets_connections(listening, groups):
         client.close()
 
 
+async def test_beside_a_predecessor_at_the_same_port_no_client_waits_for_a_worker_that_is_not_ready():
+    before = await binding.listen("127.0.0.1", free_port(), may_move=False, may_share=True)
+    bound = await binding.listen("127.0.0.1", before.port, may_move=False, may_share=True, only_bind=True)
+    groups = sockets_for(bound, 2)
+
+    clients = [socket.create_connection(("127.0.0.1", before.port)) for _ in range(20)]
+
+    assert accept_all(before.sockets[0]) == 20
+    for sock in (*before.sockets, *(each for group in groups for each in group), *clients):
+        sock.close()
+
+
 async def test_another_process_that_would_share_the_port_is_refused(listening, groups):
     del groups
 
