@@ -220,6 +220,21 @@ def test_all_slots_are_at_the_workers_while_nothing_waits():
     assert sum(world.broker.held((GPU, "")).values()) == 8
 
 
+def test_a_worker_that_joins_has_its_part_before_it_asks():
+    world = World(12, 9)
+    workers = [world.join()]
+    world.settle()
+    for client in range(2):
+        workers[0].ask(client, MODEL)
+    for _ in range(2):
+        workers.append(world.join())
+        world.settle()
+
+    assert [worker.load.allotments[""].size for worker in workers] == [5, 3, 3]
+    assert [worker.load.allotments[MODEL].size for worker in workers] == [4, 2, 2]
+    assert not any(part.is_contended for worker in workers for part in worker.load.allotments.values())
+
+
 def test_one_slot_travels_between_workers():
     world = World(1, 1)
     workers = [world.join() for _ in range(3)]

@@ -136,6 +136,8 @@ class SlotBroker:
             share = division.shares[process] = _Share()
             share.turn = division.turn
             self._settle(key, division)
+            if not share.held:
+                self._call_in(key, division, process)
 
     def leave(self, process: str) -> None:
         """Take back all slots of *process*, whose connections are closed."""
@@ -246,6 +248,17 @@ class SlotBroker:
             if number or is_contended is not share.is_contended:
                 share.is_contended = is_contended
                 self._order(process, SlotOrder(key, division.epoch, number, is_contended))
+
+    def _call_in(self, key: Key, division: _Division, newcomer: str) -> None:
+        """Let the others give back what is idle, so that the *newcomer* gets its part of it before it needs that."""
+        own = {process: share for process, share in division.shares.items() if process not in {newcomer, OUTSIDE}}
+        if sum(share.held for share in own.values()) <= len(own):
+            return
+        for process, share in own.items():
+            if share.held and not share.is_contended:
+                # What they report ends it.
+                share.is_contended = True
+                self._order(process, SlotOrder(key, division.epoch, 0, is_contended=True))
 
     def _grant_in_turn(self, division: _Division) -> dict[str, int]:
         granted: dict[str, int] = {}
