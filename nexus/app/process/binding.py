@@ -52,7 +52,9 @@ class Listening(msgspec.Struct, frozen=True):
             sock.close()
 
 
-async def listen(host: str, port: int, *, may_move: bool, may_share: bool = False, only_bind: bool = False) -> Listening:
+async def listen(
+    host: str, port: int, *, may_move: bool, may_share: bool = False, only_bind: bool = False
+) -> Listening:
     """Listen on *port* of every address of *host*.
 
     :param may_move: whether one of the next ports may be used if *port* is taken.
