@@ -22,6 +22,9 @@ from nexus.routing.ranking.strategies import Strategy
 from nexus.routing.stage.runner import Stage
 
 MAX_RECORDS: Final = 1000
+MAX_RECORDED_BLOCKS: Final = 16
+"""Hashes of a prompt that a record may refer to. Those of a short prompt take less memory than the rest of it, and less
+time than a copy without them; those of a thousand of the longest prompts would take 150 MB."""
 MAX_RECORDS_WITH_FACTS: Final = 100
 """Fewer, because the facts of stages can be long."""
 
@@ -50,8 +53,10 @@ class Request(msgspec.Struct, frozen=True):
     def wants_explanation(self) -> bool:
         return bool(self.headers) and self.headers.get(EXPLAIN_HINT, "").strip().lower() in _YES
 
-    def without_blocks(self) -> "Request":
-        """Return it without the hashes of its prompt: a thousand of the longest ones would take 150 MB."""
+    def for_record(self) -> "Request":
+        """Return it without the hashes of its prompt, if they are many."""
+        if len(self.requirements.prompt_blocks) <= MAX_RECORDED_BLOCKS:
+            return self
         replace = msgspec.structs.replace
         return replace(self, requirements=replace(self.requirements, prompt_blocks=()))
 

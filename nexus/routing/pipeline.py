@@ -211,11 +211,10 @@ class Reservation(Hold):
     def listener(self) -> Callable[[str], None] | None:
         if not self._plugins:
             return None
-        listeners = [
-            listener
-            for stage, hold in self._plugins
-            if type(hold).listener is not Hold.listener and (listener := stage.listener(hold)) is not None
-        ]
+        listeners: list[Callable[[str], None]] = []
+        for stage, hold in self._plugins:
+            if type(hold).listener is not Hold.listener and (listener := stage.listener(hold)) is not None:
+                listeners.append(listener)
         if len(listeners) <= 1:
             return listeners[0] if listeners else None
 

@@ -130,8 +130,7 @@ class Routing:
 
     def __init__(self, router: Router, request: Request) -> None:
         self.request = request
-        recorded = request.without_blocks() if request.requirements.prompt_blocks else request
-        self.record = DecisionRecord(recorded, router.rules, [])
+        self.record = DecisionRecord(request.for_record(), router.rules, [])
         self._router = router
         self._reserve = router.pipeline.reserve
         self._wants_facts = bool(request.headers) and request.wants_explanation

@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from traceback import TracebackException, walk_tb
 from typing import Any, Final, Literal, TextIO
 
@@ -228,8 +227,12 @@ class _Sink:
 
     def put_members(self, head: Head, event: str, members: msgspec.Struct) -> None:
         if self.writer is not None and self._as_json:
-            with suppress(UnicodeEncodeError):
-                self.writer.put(json_line_of(members, event, head, _redactor))
+            try:
+                line = json_line_of(members, event, head, _redactor)
+            except UnicodeEncodeError:
+                pass
+            else:
+                self.writer.put(line)
                 return
         # A lone surrogate, from a header or a model's name, cannot be encoded in UTF-8: `put` escapes it.
         self.put((*head, {"event": event, **msgspec.to_builtins(members)}), may_wait=True)

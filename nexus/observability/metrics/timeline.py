@@ -69,7 +69,7 @@ class Timeline:
         self._backends: dict[str, _Recent] = {}
 
     def observe(self, outcome: ExchangeOutcome) -> None:
-        if (step := self._now()) != self._step:
+        if (step := int(self._clock() // STEP_S)) != self._step:
             self._advance(step)
         point = self._points[-1]
         point.requests += 1

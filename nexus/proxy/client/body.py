@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -134,22 +133,21 @@ async def understand(
             return WITHOUT_MODEL
         return multipart.understand(endpoint, body, headers.content_type)
     if len(body) > LARGE_BYTES:
-        requirements = await asyncio.to_thread(protocol.understand, endpoint, body)
-    else:
-        requirements = protocol.understand(endpoint, body)
+        return await asyncio.to_thread(_understand_json, protocol, endpoint, body, marked_by)
+    return _understand_json(protocol, endpoint, body, marked_by)
+
+
+def _understand_json(
+    protocol: WireProtocol, endpoint: Endpoint, body: bytes, marked_by: Iterable[tuple[bytes, bytes]] | None
+) -> Requirements:
+    requirements = protocol.understand(endpoint, body)
     if endpoint.model == "none":
         return replace(requirements, model="", answers=0 if endpoint.capability == "keep" else 1)
-    if marked_by is not None and endpoint.capability == "chat" and requirements.answers:
-        return await _marked(requirements, body, marked_by, has_cache_control=endpoint.protocol == "anthropic")
-    return requirements
-
-
-async def _marked(
-    requirements: Requirements, body: bytes, marked_by: Iterable[tuple[bytes, bytes]], *, has_cache_control: bool
-) -> Requirements:
-    """Return *requirements* with the hashes of the prompt."""
-    read = partial(prompt_marks, body, marked_by, has_cache_control=has_cache_control)
-    marks = await asyncio.to_thread(read) if len(body) > LARGE_BYTES else read()
+    if marked_by is None or endpoint.capability != "chat" or not requirements.answers:
+        return requirements
+    marks = prompt_marks(body, marked_by, has_cache_control=endpoint.protocol == "anthropic")
+    if not (marks.blocks or marks.conversation):
+        return requirements
     return replace(requirements, prompt_blocks=marks.blocks, conversation=marks.conversation)
 
 

@@ -224,11 +224,6 @@ def _protocol_of(request: ClientRequest) -> str:
     return "openai"
 
 
-def new_request_id() -> str:
-    """Return a unique id that cannot be guessed from others."""
-    return next(_IDS)
-
-
 def _ids() -> Iterator[str]:
     digits = 2 * ID_BYTES
     while True:
@@ -237,4 +232,5 @@ def _ids() -> Iterator[str]:
             yield f"req-{random[start : start + digits]}"
 
 
-_IDS: Final = _ids()
+new_request_id: Final = _ids().__next__
+"""Returns a unique id that cannot be guessed from others."""

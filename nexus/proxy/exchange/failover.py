@@ -115,14 +115,10 @@ class Failover(msgspec.Struct, eq=False):
         return tuple(outcomes)
 
     def settle(self, attempt: Attempt, ending: Ending) -> AttemptOutcome:
-        """Settle *attempt*, which has ended with *ending*."""
+        """Give back what *attempt* holds, which has ended with *ending*, and report its outcome to the fleet."""
         if attempt.lent is not None:
             attempt.let_go(may_reuse=False)
         attempt.ending = ending
-        return self._settle(attempt)
-
-    def _settle(self, attempt: Attempt) -> AttemptOutcome:
-        """Give back what *attempt* holds and report its outcome to the fleet."""
         outcome = attempt.settle(monotonic())
         if attempt.cost_usd is not None:
             self.record.cost(attempt.cost_usd)
@@ -170,7 +166,7 @@ class Failover(msgspec.Struct, eq=False):
         """Give back a reservation that no attempt will use; it counts neither for nor against the backend."""
         unused = Attempt(reserved, self.plane.upstreams.of(reserved.backend), monotonic())
         unused.ending = Ending.CLIENT_LEFT
-        # Not _settle: this says nothing of a silent backend that is still undecided.
+        # Not settle(): this says nothing of a silent backend that is still undecided.
         self.plane.fleet.report(reserved.backend.id, unused.settle(monotonic()), retry_after_s=None)
         self.plane.queue.slot_freed(reserved.backend.name)
 
@@ -273,7 +269,6 @@ class Failover(msgspec.Struct, eq=False):
         )
 
     def _note_failure(self, attempt: Attempt, exc: UpstreamError) -> None:
-        attempt.ending = Ending.BACKEND_FAILED
         attempt.fault = exc.fault.value
         log.debug(
             "attempt_failed",
@@ -286,7 +281,7 @@ class Failover(msgspec.Struct, eq=False):
             # What one backend answered says more than the failure to reach the next.
             self.last_failure = attempt, exc, self.record.phase
         attempt.let_go(may_reuse=exc.fault in (UpstreamFault.STATUS, UpstreamFault.CREDENTIALS))
-        self._settle(attempt)
+        self.settle(attempt, Ending.BACKEND_FAILED)
 
 
 def begin_failover(  # noqa: PLR0913 - what is known of one request

@@ -31,8 +31,8 @@ TOO_LARGE: Final = (
 )
 
 _NO_HEAD: Final = ResponseHead(0, [])
-_STREAM_LABELS: Final = frozenset({Label.EVENTS, Label.LINES})
-_CONTRADICTED: Final = _STREAM_LABELS | {Label.PAGE}
+_STREAM_LABELS: Final = (Label.EVENTS, Label.LINES)
+_CONTRADICTED: Final = (*_STREAM_LABELS, Label.PAGE)
 """Labels under which client libraries would not read a document: it is relabelled."""
 _EMPTY_STATUS: Final = WITHOUT_BODY | {205}
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from itertools import compress, count
+from operator import ne
 from typing import Final
 
 import msgspec
@@ -191,7 +193,7 @@ class HeadMemory:
         raw, last, length_at = message.raw_headers, self._raw, self._length_at
         if len(raw) != len(last) or message.version != self._version:
             return None
-        changes = [at for at, header in enumerate(raw) if header != last[at]]
+        changes = [*compress(count(), map(ne, raw, last))]
         if len(changes) > MAX_CHANGES:
             return None
         for at in changes:

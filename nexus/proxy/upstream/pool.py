@@ -133,7 +133,8 @@ class Pool:
             return
         connection.rest(now)
         self._idle.append(connection)
-        self._sweep_by(self._ends_at(connection))
+        if (ends_at := self._ends_at(connection)) < self._sweeps_at:
+            self._sweep_by(ends_at)
 
     def on_lost(self) -> None:
         self.counts.open -= 1
@@ -151,10 +152,9 @@ class Pool:
         return min(connection.idle_since + self._keepalive_s, connection.expires_at)
 
     def _sweep_by(self, at: float) -> None:
-        if at < self._sweeps_at:
-            self._stop_sweeping()
-            # The loop's clock is the monotonic one.
-            self._sweep, self._sweeps_at = self._loop.call_at(at, self._close_expired), at
+        self._stop_sweeping()
+        # The loop's clock is the monotonic one.
+        self._sweep, self._sweeps_at = self._loop.call_at(at, self._close_expired), at
 
     def _stop_sweeping(self) -> None:
         if self._sweep is not None:

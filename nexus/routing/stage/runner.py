@@ -221,7 +221,20 @@ class Stage:
 
     def settle(self, hold: Hold, outcome: AttemptOutcome) -> None:
         """Give back the *hold* of a plugin's stage; a failure is only logged."""
-        self._contained("settle", lambda: _check_none(hold.settle(outcome)), None)
+        # As _contained(), written out: this is done for each request.
+        settle: Callable[[AttemptOutcome], object] = hold.settle
+        began = self._clock()
+        try:
+            if (returned := settle(outcome)) is not None:
+                raise _returned(returned)  # noqa: TRY301 - one way to fail
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
+            self.failed("settle", exc)
+            return
+        took_s = self._clock() - began
+        if self.health.streaks or took_s > SLOW_S:
+            self.took("settle", took_s)
 
     def _reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         if self._is_quiet is not None and not intent.headers and self._is_quiet(intent.snapshot) is True:
@@ -250,7 +263,9 @@ class Stage:
                 raise
             self.failed(call, exc)
             return default
-        self.took(call, self._clock() - began)
+        took_s = self._clock() - began
+        if self.health.streaks or took_s > SLOW_S:
+            self.took(call, took_s)
         return result
 
     def _skip_when_off(self) -> None:

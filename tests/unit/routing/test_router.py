@@ -9,6 +9,7 @@ from nexus.domain.backend import Breaker, Status
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.outcome import Ending
 from nexus.routing.decision import Reject, Reserved, Saturated
+from nexus.routing.decision_record import MAX_RECORDED_BLOCKS
 from nexus.routing.policies import Policies, Policy
 from nexus.routing.rejections import overload, saturation, what_would_help
 from nexus.routing.stage.api import Refusal
@@ -506,14 +507,16 @@ def test_prompts_are_hashed_if_a_stage_wants_it(router, stage, wants):
     assert router(stage(wants_prompt_blocks=wants)).wants_prompt_blocks is wants
 
 
-def test_the_record_of_a_decision_keeps_no_hashes_of_the_prompt(router, routing, stage):
+@pytest.mark.parametrize(("length", "kept"), [(MAX_RECORDED_BLOCKS, MAX_RECORDED_BLOCKS), (MAX_RECORDED_BLOCKS + 1, 0)])
+def test_the_record_of_a_decision_keeps_no_hashes_of_a_long_prompt(router, routing, stage, length, kept):
     seen = []
-    search = routing(router(stage(lambda intent: seen.append(intent.requirements.prompt_blocks))), prompt_blocks=(1, 2))
+    blocks = tuple(range(length))
+    search = routing(router(stage(lambda intent: seen.append(intent.requirements.prompt_blocks))), prompt_blocks=blocks)
 
     search.next(make_fleet(make_backend()))
 
-    assert seen == [(1, 2)]
-    assert search.record.request.requirements.prompt_blocks == ()
+    assert seen == [blocks]
+    assert len(search.record.request.requirements.prompt_blocks) == kept
 
 
 def test_a_backend_whose_reservation_was_given_back_is_tried_again(router, routing, settle):
