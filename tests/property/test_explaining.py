@@ -3,8 +3,10 @@
 from random import Random
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from nexus.domain.naming import Naming
 from nexus.domain.outcome import AttemptOutcome, Ending
@@ -26,6 +28,13 @@ from nexus.testing.strategies import MODELS, fleets, requirements
 
 modestly = settings(max_examples=60, deadline=None)
 names = st.sampled_from([f"gpu-{number}" for number in range(6)])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet_log():
+    """Capture the log: to print each traceback of a stage that fails takes longer than all else."""
+    with capture_logs():
+        yield
 
 
 class Opinion(Reconciler):
