@@ -1,7 +1,8 @@
 """The last exchanges with their results (``/v1/history``)."""
 
+import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from math import isnan
@@ -13,10 +14,12 @@ import msgspec
 
 from nexus.admin.openapi.operation import MODEL_FILTER, DescribedRoute, Operation, Parameter, limit
 from nexus.admin.page import json_page
+from nexus.admin.parts import Asking
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Result
 from nexus.domain.routes import Page, PageRequest
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.errors import RequestError, did_you_mean
+from nexus.workers.peers import Peers
 
 _FINISHED: Final = Ending.FINISHED
 """Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
@@ -150,18 +153,35 @@ class History:
         found = _newest_first(islice(self._recent.newest_first(), most), *failed)
         return self._newest, [entry for other, entry in reversed(found) if other > number]
 
-    def __call__(self, request: PageRequest) -> Page:
-        """Answer ``/v1/history``. :raises RequestError: the query is invalid."""
-        filters, limit = _parse_query(dict(parse_qsl(request.query, keep_blank_values=True)))
+    def found(self, query: str) -> list[HistoryEntry]:
+        """Return the entries that *query* asks for, newest first. :raises RequestError: it is invalid."""
+        filters, limit = _parse_query(query)
         found = (entry for entry in self if all(accepts(entry) for accepts in filters))
-        return json_page(list(islice(found, limit)))
+        return list(islice(found, limit))
 
 
 _INSTANT: Final = {"anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}]}
 
 
-def route(history: History) -> DescribedRoute:
-    """Return ``/v1/history``."""
+def merge(parts: Iterable[Sequence[HistoryEntry]], most: int) -> list[HistoryEntry]:
+    """Return the newest entries of several workers, at most *most*; those of each remain in their order."""
+    return list(islice(heapq.merge(*parts, key=_ended_at, reverse=True), most))
+
+
+def _ended_at(entry: HistoryEntry) -> float:
+    return entry.timestamp + entry.duration_ms / 1000
+
+
+def route(history: History, peers: Peers | None = None) -> DescribedRoute:
+    """Return ``/v1/history``, with the exchanges of *peers*."""
+    asking = Asking(peers, "page.history", str, list[HistoryEntry], history.found)
+
+    async def respond(request: PageRequest) -> Page:
+        _, most = _parse_query(request.query)
+        parts = await asking(request.query)
+        found = merge(parts.present, most) if parts.others else parts.own
+        return json_page(found, headers=parts.headers)
+
     operation = Operation(
         summary="The last exchanges, newest first",
         answers=(tuple[HistoryEntry, ...],),
@@ -181,7 +201,7 @@ def route(history: History) -> DescribedRoute:
             limit(MAX_ENTRIES),
         ),
     )
-    return DescribedRoute(path="/v1/history", respond=history, access="admin", operation=operation)
+    return DescribedRoute(path="/v1/history", respond=respond, access="admin", operation=operation)
 
 
 def _newest_first(*rings: Iterable[Numbered]) -> list[Numbered]:
@@ -244,7 +264,8 @@ def _truncated(text: str | None, most: int) -> str | None:
 Filter = Callable[[HistoryEntry], bool]
 
 
-def _parse_query(query: Mapping[str, str]) -> tuple[list[Filter], int]:
+def _parse_query(text: str) -> tuple[list[Filter], int]:
+    query = dict(parse_qsl(text, keep_blank_values=True))
     for name in query:
         if name not in _FILTERS and name != "limit":
             raise RequestError(

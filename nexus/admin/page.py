@@ -13,9 +13,10 @@ NEVER_STALE: Final[Mapping[str, str]] = MappingProxyType({"Cache-Control": "no-s
 """Pages show the present, so no cache may keep them."""
 
 
-def json_page(value: Any, *, status: int = 200) -> Page:
-    """Return a page whose body is *value*, made of Structs and built-in types."""
-    return Page(status, "application/json", msgspec.json.encode(value), NEVER_STALE)
+def json_page(value: Any, *, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Page:
+    """Return a page whose body is *value*, made of Structs and built-in types, with further *headers*."""
+    all_headers = {**NEVER_STALE, **headers} if headers else NEVER_STALE
+    return Page(status, "application/json", msgspec.json.encode(value), all_headers)
 
 
 def instant(unix_s: float | None) -> datetime | None:

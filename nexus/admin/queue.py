@@ -1,7 +1,7 @@
 """The requests that wait, for what and for how long (``/admin/queue``)."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
 from time import monotonic
@@ -11,10 +11,13 @@ import msgspec
 
 from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.admin.page import json_page
+from nexus.admin.parts import Asking
 from nexus.domain.priorities import PRIORITIES, RequestPriority
+from nexus.domain.routes import Page, PageRequest
 from nexus.proxy.exchange.context import DataPlane
 from nexus.proxy.waiting.claim import Claim
 from nexus.proxy.waiting.request_queue import RequestQueue
+from nexus.workers.peers import Peers
 
 QUEUE_PATH: Final = "/admin/queue"
 MAX_CLIENTS: Final = 20
@@ -31,7 +34,8 @@ class ModelRow(msgspec.Struct, frozen=True):
     backends: tuple[str, ...]
     """The backends that it waits for."""
     expected_wait_s: float
-    """How long a request of another client would wait, at normal priority, at the measured rates."""
+    """How long a request of another client would wait, at normal priority, at the measured rates; with several workers,
+    in the longest of their queues."""
 
 
 class BackendRow(msgspec.Struct, frozen=True):
@@ -85,11 +89,21 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     """How many found the queue full, and did not wait."""
 
 
-def route(plane: DataPlane) -> DescribedRoute:
-    """Return ``/admin/queue``."""
+def route(plane: DataPlane, peers: Peers | None = None) -> DescribedRoute:
+    """Return ``/admin/queue``, with the queues of *peers*."""
+
+    def own(_: None) -> QueueView:
+        return view(plane.queue, is_enabled=plane.settings.config.queue.enabled)
+
+    asking = Asking(peers, "page.queue", type(None), QueueView, own)
+
+    async def respond(_: PageRequest) -> Page:
+        parts = await asking(None)
+        return json_page(merge(parts.present) if parts.others else parts.own, headers=parts.headers)
+
     return DescribedRoute(
         path=QUEUE_PATH,
-        respond=lambda _: json_page(view(plane.queue, is_enabled=plane.settings.config.queue.enabled)),
+        respond=respond,
         access="admin",
         operation=Operation(
             summary="The requests that wait: by priority, model, backend and client", answers=(QueueView,)
@@ -119,6 +133,59 @@ def view(queue: "RequestQueue[Any]", *, is_enabled: bool) -> QueueView:
         left=counts.left,
         refused=counts.refused,
     )
+
+
+_SUMS: Final = (*("depth", "max_size", "body_bytes", "enqueued", "drained", "timed_out", "shed", "left", "refused"),)
+
+
+def merge(views: Sequence[QueueView]) -> QueueView:
+    """Return the queues of several workers as one; each worker has a queue of its own, and limits of its own."""
+    first = views[0]
+    models: dict[str, ModelRow] = {}
+    backends: dict[str, BackendRow] = {}
+    clients: dict[tuple[str, RequestPriority], ClientRow] = {}
+    for each in views:
+        for model in each.models:
+            before = models.get(model.model)
+            models[model.model] = model if before is None else _both_models(before, model)
+        for backend in each.backends:
+            at = backends.get(backend.backend)
+            backends[backend.backend] = backend if at is None else _both_backends(at, backend)
+        for client in each.clients:
+            of = clients.get((client.client, client.priority))
+            clients[client.client, client.priority] = client if of is None else _both_clients(of, client)
+    bounds = [each.max_body_bytes for each in views if each.max_body_bytes is not None]
+    most = attrgetter("requests")
+    return msgspec.structs.replace(
+        first,
+        **{name: sum(getattr(each, name) for each in views) for name in _SUMS},
+        max_body_bytes=sum(bounds) if bounds else None,
+        oldest_wait_s=max((each.oldest_wait_s for each in views if each.oldest_wait_s is not None), default=None),
+        priorities={priority: sum(each.priorities[priority] for each in views) for priority in first.priorities},
+        models=tuple(sorted(models.values(), key=most, reverse=True)[:MAX_MODELS]),
+        backends=tuple(backends[name] for name in sorted(backends)),
+        clients=tuple(sorted(clients.values(), key=most, reverse=True)[:MAX_CLIENTS]),
+    )
+
+
+def _both_models(one: ModelRow, two: ModelRow) -> ModelRow:
+    return ModelRow(
+        one.model,
+        one.requests + two.requests,
+        max(one.oldest_wait_s, two.oldest_wait_s),
+        tuple(sorted({*one.backends, *two.backends})),
+        max(one.expected_wait_s, two.expected_wait_s),
+    )
+
+
+def _both_backends(one: BackendRow, two: BackendRow) -> BackendRow:
+    rates = [rate for rate in (one.served_per_second, two.served_per_second) if rate is not None]
+    return BackendRow(one.backend, one.requests + two.requests, round(sum(rates), 3) if rates else None)
+
+
+def _both_clients(one: ClientRow, two: ClientRow) -> ClientRow:
+    oldest_s = max(one.oldest_wait_s, two.oldest_wait_s)
+    return ClientRow(one.client, one.priority, one.requests + two.requests, oldest_s)
 
 
 def _models(queue: "RequestQueue[Any]", now: float) -> Iterator[ModelRow]:

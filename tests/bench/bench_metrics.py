@@ -9,6 +9,7 @@ from time import perf_counter
 import msgspec
 
 from nexus.admin.history import MAX_ENTRIES, History
+from nexus.admin.history import route as history_route
 from nexus.admin.metrics.fleet import FleetMetrics
 from nexus.admin.metrics.page import MetricsPage
 from nexus.admin.stats import QueueFacts, stats
@@ -86,15 +87,16 @@ async def measure_pages(fleet: FleetSnapshot, metrics: ExchangeMetrics, history:
     await measure("/metrics, OpenMetrics", plain, PageRequest(method="GET", path="/metrics", accept=OPENMETRICS))
     await measure("/metrics, sanitised", sanitized)
     await measure("/v1/stats", stats_page(fleet, metrics))
+    history_page = history_route(history).respond
     for limit in (100, MAX_ENTRIES):
         asked = PageRequest(method="GET", path="/v1/history", query=f"limit={limit}")
-        await measure(f"/v1/history, {limit} entries", history, asked)
+        await measure(f"/v1/history, {limit} entries", history_page, asked)
     fresh = outcome_of("gpu-1", "model-1")
 
-    def after_a_thousand(asked: PageRequest) -> Page:
+    def after_a_thousand(asked: PageRequest) -> Page | Awaitable[Page]:
         for _ in range(MAX_ENTRIES):
             history.observe(fresh)
-        return history(asked)
+        return history_page(asked)
 
     await measure("the same, all of them new", after_a_thousand, asked)
 

@@ -174,6 +174,14 @@ def test_pages_show_the_sum_of_all_workers(nexus):
         "2",
     }
     assert ask(nexus.url, "/metrics").headers["X-Nexus-Workers"] == "2/2"
+    ids = {line["request_id"] for line in lines}
+    for _ in range(3):
+        assert {entry["request_id"] for entry in nexus.get_json("/v1/history?limit=1000")} == ids
+        assert {row["id"] for row in nexus.get_json("/v1/route/decisions?limit=1000")["decisions"]} == ids
+    assert {nexus.get_json(f"/v1/route/decisions/{id_}")["id"] for id_ in ids} == ids
+    assert nexus.get_json("/admin/queue")["enqueued"] == sum(
+        value for (name, *_), value in metrics.items() if name == "nexus_queue_enqueued_total"
+    )
 
 
 def test_a_worker_that_hangs_is_named_and_keeps_its_counts(nexus):

@@ -1,9 +1,11 @@
 """Answers ``/v1/route/decisions``: the last requests and the routing decision for each."""
 
-from collections.abc import Callable, Mapping
+import heapq
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from typing import Final, Literal
 from urllib.parse import parse_qsl, unquote
 
@@ -11,6 +13,7 @@ import msgspec
 
 from nexus.admin.openapi.operation import MODEL_FILTER, DescribedRoute, Operation, Parameter, limit
 from nexus.admin.page import json_page
+from nexus.admin.parts import Asking
 from nexus.domain.outcome import Result
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError, did_you_mean
@@ -18,6 +21,7 @@ from nexus.routing.decision import Reserved
 from nexus.routing.decision_record import MAX_RECORDS, DecisionRecord, RecentDecisions
 from nexus.routing.explain.build import as_explanation, decided
 from nexus.routing.explain.model import Explanation
+from nexus.workers.peers import Peers
 
 DECISIONS_PATH: Final = "/v1/route/decisions"
 DEFAULT_LIMIT: Final = 50
@@ -72,12 +76,36 @@ class Listing(msgspec.Struct, frozen=True):
     """How many decisions this client could see without filters; the newest thousand of all clients are kept."""
 
 
-def routes(recent: RecentDecisions) -> tuple[DescribedRoute, DescribedRoute]:
-    """Return the list of decisions, and the page of one."""
+class Asked(msgspec.Struct, frozen=True, array_like=True):
+    """The parts of a request that other workers need."""
+
+    path: str
+    query: str
+    sees_all: bool
+    key_digest: bytes
+
+
+def routes(recent: RecentDecisions, peers: Peers | None = None) -> tuple[DescribedRoute, DescribedRoute]:
+    """Return the list of decisions, and the page of one, with those of *peers*."""
+    listing = Asking(peers, "page.decisions", Asked, Listing, partial(found_decisions, recent))
+    one = Asking(peers, "page.decision", Asked, bytes, partial(found_decision, recent))
+
+    async def respond_list(request: PageRequest) -> Page:
+        most, _ = _parse_query(request.query)
+        parts = await listing(_asked(request))
+        return json_page(merge(parts.present, most) if parts.others else parts.own, headers=parts.headers)
+
+    async def respond_one(request: PageRequest) -> Page:
+        asked = _asked(request)
+        if own := found_decision(recent, asked):
+            return _page_of(own, {})
+        parts = await one(asked)
+        return _page_of(next(filter(None, parts.present), b""), parts.headers)
+
     return (
         DescribedRoute(
             path=DECISIONS_PATH,
-            respond=partial(list_decisions, recent),
+            respond=respond_list,
             operation=Operation(
                 summary="What was decided about the last requests, newest first",
                 answers=(Listing,),
@@ -95,7 +123,7 @@ def routes(recent: RecentDecisions) -> tuple[DescribedRoute, DescribedRoute]:
         ),
         DescribedRoute(
             path=f"{DECISIONS_PATH}/",
-            respond=partial(show_decision, recent),
+            respond=respond_one,
             operation=Operation(
                 summary="All about one decision",
                 answers=(Explanation,),
@@ -111,43 +139,61 @@ def routes(recent: RecentDecisions) -> tuple[DescribedRoute, DescribedRoute]:
     )
 
 
-def list_decisions(recent: RecentDecisions, request: PageRequest) -> Page:
-    """Answer ``/v1/route/decisions``.
+def found_decisions(recent: RecentDecisions, asked: Asked) -> Listing:
+    """Return the decisions of this process that are *asked* for.
 
     :raises RequestError: the query has an unknown filter or an invalid value.
     """
-    limit, filters = DEFAULT_LIMIT, []
-    for name, value in parse_qsl(request.query, keep_blank_values=True):
+    most, filters = _parse_query(asked.query)
+    visible = [record for record in recent if _may_see(record, asked)]
+    found = (record for record in visible if record.rounds and all(accepts(record) for accepts in filters))
+    return Listing(tuple(map(_row, islice(found, most))), len(visible))
+
+
+def merge(listings: Sequence[Listing], most: int) -> Listing:
+    """Return the newest decisions of several workers, at most *most*."""
+    newest = heapq.merge(*(each.decisions for each in listings), key=attrgetter("received_at"), reverse=True)
+    return Listing(tuple(islice(newest, most)), sum(each.kept for each in listings))
+
+
+def _parse_query(query: str) -> "tuple[int, list[Filter]]":
+    most, filters = DEFAULT_LIMIT, []
+    for name, value in parse_qsl(query, keep_blank_values=True):
         if name == "limit":
-            limit = _number(name, value, 1, MAX_RECORDS)
+            most = _number(name, value, 1, MAX_RECORDS)
         elif name in FILTERS:
             filters.append(FILTERS[name](value))
         else:
             raise _invalid(name, f"'{name[:100]}' is not a filter{did_you_mean(name, (*FILTERS, 'limit'))}")
-    visible = [record for record in recent if _may_see(record, request)]
-    found = (record for record in visible if record.rounds and all(accepts(record) for accepts in filters))
-    return json_page(Listing(tuple(map(_row, islice(found, limit))), len(visible)))
+    return most, filters
 
 
-def _may_see(record: DecisionRecord, request: PageRequest) -> bool:
+def _asked(request: PageRequest) -> Asked:
+    return Asked(request.path, request.query, request.sees_all, request.key_digest)
+
+
+def _may_see(record: DecisionRecord, asked: Asked) -> bool:
     """Whether this client may see *record*, by the API key of both requests."""
-    return request.sees_all or record.request.key_digest == request.key_digest
+    return asked.sees_all or record.request.key_digest == asked.key_digest
 
 
-def show_decision(recent: RecentDecisions, request: PageRequest) -> Page:
-    """Answer ``/v1/route/decisions/{id}``.
+def found_decision(recent: RecentDecisions, asked: Asked) -> bytes:
+    """Return the JSON of the decision that is *asked* for; empty: none is kept, or another key made the request."""
+    record = recent.find(unquote(asked.path.removeprefix(f"{DECISIONS_PATH}/")))
+    if record is None or not record.rounds or not _may_see(record, asked):
+        return b""
+    return msgspec.json.encode(as_explanation(record))
 
-    :raises RequestError: no such decision is kept.
-    """
-    record = recent.find(unquote(request.path.removeprefix(f"{DECISIONS_PATH}/")))
-    if record is None or not record.rounds or not _may_see(record, request):
+
+def _page_of(explanation: bytes, headers: Mapping[str, str]) -> Page:
+    if not explanation:
         # The same text as for the decision of another key, so that a client cannot learn that it exists.
         raise RequestError(
             "not_found",
             f"no decision with this id is kept for this key; the last {MAX_RECORDS} are kept, by the id that Nexus gave"
             " them",
         )
-    return json_page(as_explanation(record))
+    return json_page(msgspec.Raw(explanation), headers=headers)
 
 
 def _row(record: DecisionRecord) -> Row:

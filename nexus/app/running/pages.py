@@ -46,7 +46,7 @@ def pages(  # noqa: PLR0913 - all that pages show
         *health.routes(snapshot, state, router.pipeline),
         *models.routes(snapshot, router.naming),
         Explainer(router, snapshot, blueprint.config.queue, blueprint.access_rules, plane.queue).route(),
-        *decisions.routes(plane.decisions),
+        *decisions.routes(plane.decisions, peers),
         *plugin_page.routes(blueprint.contributions.routes()),
         *dashboard.routes(),
         inventory.route(lambda: plugin_rows(blueprint)),
@@ -54,8 +54,8 @@ def pages(  # noqa: PLR0913 - all that pages show
         *backends.routes(fleet, only_admins=bool(server.admin_keys) or not server.api_keys, file=blueprint.file),
         telemetry.metrics_page(blueprint.config.metrics, peers, workers).route(),
         stats.StatsPage(snapshot, totals, plane, uptime_s, workers, peers).route(),
-        history.route(telemetry.history),
-        queue.route(plane),
+        history.route(telemetry.history, peers),
+        queue.route(plane, peers),
     )
     return (*routes, openapi_route(routes, dashboard.sockets(), server))
 

@@ -1,21 +1,24 @@
 """/v1/history shows the last requests with their results, and filters them."""
 
+import asyncio
+
 import msgspec
 import pytest
 
-from nexus.admin.history import History, HistoryEntry
+from nexus.admin.history import History, HistoryEntry, route
 from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
 from nexus.domain.routes import PageRequest
 from nexus.errors import RequestError
 from nexus.testing.builders import MODEL, make_attempt, make_outcome
+from tests.support.several_workers import several_workers
 
 AT = 1_777_777_777.9
 
 
 def asked(history, query=""):
     """What the page shows, decoded."""
-    page = history(PageRequest(method="GET", path="/v1/history", query=query))
+    page = asyncio.run(route(history).respond(PageRequest(method="GET", path="/v1/history", query=query)))
     assert (page.status, page.content_type) == (200, "application/json")
     return msgspec.json.decode(page.body)
 
@@ -280,3 +283,23 @@ def test_refusals_of_a_busy_second_do_not_hide_a_stream_that_broke(history):
     _, told = history.after(0, 100)
 
     assert (len(told), told[0].request_id) == (101, "broke")
+
+
+async def test_several_workers_show_one_history_newest_first():
+    workers, histories = several_workers(3), [History() for _ in range(3)]
+    pages = [route(history, peers) for history, peers in zip(histories, workers, strict=True)]
+    for number in range(60):
+        histories[number * number % 3].observe(make_outcome(received_at=AT + number * 10, request_id=f"r-{number}"))
+
+    def at(page):
+        return page.respond(PageRequest(method="GET", path="/v1/history", query="limit=25"))
+
+    shown = [await at(page) for page in pages]
+    workers[2].is_silent = True
+    silent = await at(pages[0])
+
+    newest = [f"r-{number}" for number in range(59, 34, -1)]
+    for page in shown:
+        assert [entry["request_id"] for entry in msgspec.json.decode(page.body)] == newest
+        assert page.headers["X-Nexus-Workers"] == "3/3"
+    assert silent.headers["X-Nexus-Workers"] == "2/3; silent=3"

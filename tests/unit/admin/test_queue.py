@@ -1,8 +1,9 @@
 """``/admin/queue`` shows what waits, for what and for how long, and no key."""
 
+import msgspec
 import pytest
 
-from nexus.admin.queue import MAX_CLIENTS, view
+from nexus.admin.queue import MAX_CLIENTS, QueueView, merge, view
 from nexus.proxy.waiting.claim import Claim
 from nexus.proxy.waiting.fair_queue import Waiter
 from nexus.proxy.waiting.request_queue import RequestQueue
@@ -67,3 +68,19 @@ def test_of_many_clients_those_with_the_most_requests_are_shown(queue):
 
     assert [row.requests for row in shown.clients] == [2] * MAX_CLIENTS
     assert all(row.client.startswith("10.0.0.") for row in shown.clients)
+
+
+def test_the_queues_of_several_workers_are_shown_as_one(queue):
+    add(queue, 90.0, client="cd" * 32, label="chat", rank=0, model="llama3", size_bytes=10)
+    one = view(queue, is_enabled=True)
+    add(queue, 95.0, ("gpu-1", "gpu-2"), client="ab" * 32, label="key abababab", rank=2, model="qwen3", size_bytes=5)
+    two = msgspec.msgpack.decode(msgspec.msgpack.encode(view(queue, is_enabled=True)), type=QueueView)
+
+    shown = merge([one, two])
+
+    assert (shown.depth, shown.max_size, shown.enqueued) == (3, 2 * one.max_size, one.enqueued + two.enqueued)
+    assert (shown.body_bytes, shown.max_body_bytes, shown.oldest_wait_s) == (25, 2000, 10.0)
+    assert shown.priorities == {"high": 2, "normal": 0, "low": 1}
+    assert [(row.model, row.requests) for row in shown.models] == [("llama3", 2), ("qwen3", 1)]
+    assert [(row.backend, row.requests) for row in shown.backends] == [("gpu-1", 3), ("gpu-2", 1)]
+    assert [(row.client, row.requests) for row in shown.clients] == [("chat", 2), ("key abababab", 1)]

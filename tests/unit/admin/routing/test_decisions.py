@@ -1,9 +1,11 @@
 """The list of decisions, its filters, and the page of one decision."""
 
+import asyncio
+
 import msgspec
 import pytest
 
-from nexus.admin.routing.decisions import list_decisions, show_decision
+from nexus.admin.routing.decisions import routes
 from nexus.config.schema import RoutingConfig
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import Requirements
@@ -12,6 +14,16 @@ from nexus.errors import RequestError
 from nexus.routing.assembly import build_router
 from nexus.routing.decision_record import RecentDecisions
 from nexus.testing.builders import CHAT, make_backend, make_fleet
+from tests.support.several_workers import several_workers
+
+
+def list_decisions(recent, request):
+    return asyncio.run(routes(recent)[0].respond(request))
+
+
+def show_decision(recent, request):
+    return asyncio.run(routes(recent)[1].respond(request))
+
 
 FLEET = make_fleet(
     make_backend("gpu-1", models=["llama3"]),
@@ -227,3 +239,26 @@ def test_a_request_without_a_decision_is_not_shown(recent, decide):
     assert listed(recent) == {"decisions": [], "kept": 1}
     with pytest.raises(RequestError):
         show_decision(recent, PageRequest(method="GET", path="/v1/route/decisions/r-1"))
+
+
+async def test_several_workers_show_their_decisions_together(decide, recent):
+    workers = several_workers(3)
+    one, two, _ = pages = [
+        routes(kept, peers) for kept, peers in zip((RecentDecisions(), recent, RecentDecisions()), workers, strict=True)
+    ]
+    decide("llama3", id_="r-1", key=b"a")
+    decide("llama3", id_="r-2", key=b"b")
+
+    shown = [msgspec.json.decode((await page.respond(asks())).body) for page, _ in pages]
+    found = await one[1].respond(asks("/r-2"))
+
+    assert [[row["id"] for row in each["decisions"]] for each in shown] == [["r-2", "r-1"]] * 3
+    assert [each["kept"] for each in shown] == [2] * 3
+    assert msgspec.json.decode(found.body)["id"] == "r-2"
+    assert found.body == (await two[1].respond(asks("/r-2"))).body
+    with pytest.raises(RequestError, match="no decision with this id"):
+        await one[1].respond(asks("/r-2", sees_all=False, key_digest=b"a"))
+
+
+def asks(below="", **asker):
+    return PageRequest(method="GET", path=f"/v1/route/decisions{below}", **asker)
