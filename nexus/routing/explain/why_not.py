@@ -74,6 +74,9 @@ class _LastSearch:
             return f"it could not take the request at once: {found.full[name].reason} ('{found.full[name].stage}')"
         if name in found.full and found.full[name].reason != AT_ITS_LIMIT.reason:
             return f"it could not take the request at once: {found.full[name].reason}"
+        if name in found.full and ranked.in_flight < backend.max_in_flight:
+            slots = f"{ranked.in_flight} of {backend.max_in_flight} slots are in use"
+            return f"this process has none of its free slots, and asks other workers or replicas for one: {slots}"
         if name in found.full:
             return f"it is at its limit: {ranked.in_flight} of {backend.max_in_flight} slots are in use"
         if ranked.is_avoided:

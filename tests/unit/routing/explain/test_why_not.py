@@ -5,6 +5,7 @@ import pytest
 from nexus.domain.backend import BackendLoad, Breaker, Status
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
+from nexus.domain.shared_load import Allotment
 from nexus.routing.decision_record import Request
 from nexus.routing.explain.build import explain
 from nexus.routing.explain.why_not import why_not
@@ -126,6 +127,17 @@ def test_a_backend_at_its_limit(router):
 
     assert why["gpu-1"] == "it is at its limit: 0 of 0 slots are in use"
     assert "against 75.00 of gpu-2" in why["gpu-3"]
+
+
+def test_a_backend_whose_free_slots_are_at_other_workers(router):
+    divided = make_backend("gpu-1", priority=0, max_in_flight=2)
+    divided.load.divide("", Allotment())
+
+    why = sentences(router(), divided, make_backend("gpu-2"))
+
+    assert why["gpu-1"] == (
+        "this process has none of its free slots, and asks other workers or replicas for one: 0 of 2 slots are in use"
+    )
 
 
 def test_a_backend_that_a_stage_could_not_hold_for(router, stage):
