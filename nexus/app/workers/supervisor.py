@@ -57,7 +57,9 @@ class Supervisor:
         self._children: dict[int, Child] = {}
         """The latest of each index."""
         self._leaving: set[Child] = set()
-        """Those whose successor has been started, while they finish requests."""
+        """Those that are replaced, until they have ended."""
+        self._succeeded: dict[int, asyncio.Event] = {}
+        """By index, set when the successor of workers that leave serves, or when all stop."""
         self._failed_starts = FailedStarts()
         self._stopping = asyncio.Event()
         self._keeping: list[asyncio.Task[None]] = []
@@ -92,6 +94,8 @@ class Supervisor:
     async def stop(self, stop: Stop) -> None:
         """Tell all workers to stop, wait until they have ended, and kill those that do not in time."""
         self._stopping.set()
+        for succeeded in self._succeeded.values():
+            succeeded.set()
         if self._balancing is not None:
             self._balancing.cancel()
         for child in self._running():
@@ -167,6 +171,8 @@ class Supervisor:
 
     def _note_ready(self, child: Child) -> None:
         self._failed_starts.note_ready()
+        if (succeeded := self._succeeded.pop(child.index, None)) is not None:
+            succeeded.set()
         log.info("worker_ready", worker=child.index, pid=child.pid)
         self._on_ready(child)
         self._count_changed()
@@ -192,16 +198,21 @@ class Supervisor:
                 self._give_up(error)
 
     def _let_leave(self, child: Child) -> None:
-        """Let *child* finish its requests while its successor serves new ones."""
+        """Let *child* finish its requests once its successor serves new ones."""
         if self._stopping.is_set():
             return
-        drain_s = self._drain_s()
         self._leaving.add(child)
-        child.tell("stop", Stop(drain_s=drain_s, is_replaced=True))
-        tasks.start(self._see_off(child, drain_s + EXIT_S), name=f"end of worker {child.index}")
+        succeeded = self._succeeded.setdefault(child.index, asyncio.Event())
+        tasks.start(self._see_off(child, succeeded), name=f"end of worker {child.index}")
 
-    async def _see_off(self, child: Child, patience_s: float) -> None:
-        await self._end(child, patience_s)
+    async def _see_off(self, child: Child, succeeded: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                await succeeded.wait()
+        if not self._stopping.is_set():
+            drain_s = self._drain_s()
+            child.tell("stop", Stop(drain_s=drain_s, is_replaced=True))
+            await self._end(child, drain_s + EXIT_S)
         self._leaving.discard(child)
 
     async def _end(self, child: Child, patience_s: float) -> None:

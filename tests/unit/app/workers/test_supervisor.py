@@ -134,13 +134,46 @@ async def test_a_worker_that_leaves_finishes_beside_its_successor(log):
     leaving = scene.latest(2)
 
     leaving.leave()
-    await scene.until(lambda: len(scene.launched) == 3)
+    await scene.until(lambda: "stop" in [topic for topic, _ in leaving.told])
 
     assert ("stop", Stop(drain_s=30.0, is_replaced=True)) in leaving.told
+    assert len(scene.launched) == 3
     assert not leaving.has_ended
     assert events(log, "worker_ended") == []
     leaving.end()
     await scene.supervisor.stop(Stop())
+
+
+async def test_a_worker_that_leaves_accepts_connections_until_its_successor_serves():
+    scene = Scene()
+    await scene.supervisor.start()
+    leaving = scene.launched[0]
+    scene.act = lambda child: None
+
+    leaving.leave()
+    await scene.until(lambda: len(scene.launched) == 3)
+    told_before = [topic for topic, _ in leaving.told]
+    scene.launched[2].begin()
+    await scene.until(lambda: "stop" in [topic for topic, _ in leaving.told])
+
+    assert "stop" not in told_before
+    leaving.end()
+    await scene.supervisor.stop(Stop())
+
+
+async def test_a_stop_waits_for_no_successor():
+    scene = Scene()
+    await scene.supervisor.start()
+    leaving = scene.launched[0]
+    scene.act = lambda child: None
+    leaving.leave()
+    await scene.until(lambda: len(scene.launched) == 3)
+    leaving.obeys = True
+
+    await scene.supervisor.stop(Stop(drain_s=5.0))
+
+    assert leaving.told[-1] == ("stop", Stop(drain_s=5.0))
+    assert all(child.has_ended for child in scene.launched)
 
 
 async def test_what_a_worker_reports_at_the_start_ends_the_start_with_the_same_error():
