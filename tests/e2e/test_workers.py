@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from itertools import accumulate
+from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -225,6 +226,17 @@ def test_a_backend_is_probed_by_the_parent_only(nexus, narrow):
     del nexus
 
     assert len({record.connection for record in narrow.requests if record.request.method == "GET"}) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_program_that_a_plugin_starts_does_not_inherit_the_sockets_of_a_worker(nexus):
+    for worker in (1, 2):
+        folder = Path(f"/proc/{pid_of(nexus, worker)}")
+        sockets = [link.name for link in (folder / "fd").iterdir() if str(link.readlink()).startswith("socket:")]
+        flags = [(folder / "fdinfo" / name).read_text().split("flags:")[1].split()[0] for name in sockets]
+
+        assert len(sockets) >= 2
+        assert all(int(each, 8) & os.O_CLOEXEC for each in flags)
 
 
 def test_the_dashboard_opens_its_feed_at_any_worker(nexus):

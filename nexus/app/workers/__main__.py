@@ -1,5 +1,6 @@
 """The process of a worker: ``python -m nexus.app.workers INDEX VERSION CHANNEL``, started by the parent only."""
 
+import os
 import signal
 import socket
 import sys
@@ -49,6 +50,9 @@ def serve(index: int, version: str, channel: socket.socket) -> None:
     if version != __version__:
         raise StartError(f"Nexus {__version__} was installed while {version} runs; restart the proxy")
     orders = msgspec.msgpack.decode(receive(channel).payload, type=Orders)
+    for number in (channel.fileno(), orders.log_lock, *orders.sockets):
+        # The parent has passed them on; a program that a plugin starts would keep the port open after the worker's end.
+        os.set_inheritable(number, False)  # noqa: FBT003 - its only parameter
     logs.share(orders.log_lock, worker=index)
     interpreter.shorten_switch_interval()
     memory.bound_arenas()
