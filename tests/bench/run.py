@@ -28,7 +28,7 @@ from comparing.neighbours import NAMES_IN_PROMISES, NEIGHBOURS
 from comparing.proxies import nexus, other
 
 QUICK_LANES: Final = tuple(name for name, lane in LANES.items() if lane.is_quick)
-PARTS: Final = {"affinity": "affinity", "load": "dividing", "queue": "queueing"}
+PARTS: Final = {"affinity": "affinity", "load": "dividing", "queue": "queueing", "soak": "soaking"}
 """What is measured by itself, and in which module: ``run.py queue --help``."""
 
 

@@ -79,12 +79,14 @@ def run_nexus(
     environ: Mapping[str, str] | None = None,
     port: int | None = None,
     max_files: int | None = None,
+    start_s: float = START_S,
 ) -> Iterator[NexusProcess]:
     """Write *config* into *folder*, and run ``nexus-proxy`` with it.
 
     :param config: TOML without server.port.
     :param port: the port to listen on; None: a free one.
     :param max_files: the limit of file descriptors; None: that of the caller.
+    :param start_s: how long it may take until it listens.
     """
     config_file = folder / "nexus.toml"
     config_file.write_text(config)
@@ -103,14 +105,14 @@ def run_nexus(
         )
     running = NexusProcess(process, port, log_file, config_file)
     try:
-        _wait_until_it_listens(running)
+        _wait_until_it_listens(running, start_s)
         yield running
     finally:
         running.stop()
 
 
-def _wait_until_it_listens(running: NexusProcess) -> None:
-    deadline = time.monotonic() + START_S
+def _wait_until_it_listens(running: NexusProcess, start_s: float) -> None:
+    deadline = time.monotonic() + start_s
     while time.monotonic() < deadline:
         if running.process.poll() is not None:
             raise AssertionError(f"nexus-proxy ended with {running.process.returncode}:\n{running.log_text()}")
