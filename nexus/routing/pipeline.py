@@ -17,7 +17,7 @@ from nexus.routing.model_names.resolution import Resolution
 from nexus.routing.stage.api import NO_HEADERS, Hold, Refusal
 from nexus.routing.stage.counters import PipelineCounters
 from nexus.routing.stage.health import SLOW_S
-from nexus.routing.stage.order import BUILT_IN, Place
+from nexus.routing.stage.order import Place
 from nexus.routing.stage.runner import Stage
 from nexus.routing.verdict_memo import Marks, VerdictMemo
 
@@ -150,7 +150,10 @@ class Pipeline:
                 reservation.settle(_never_begun(intent, backend))
                 return Refused(stage.place.name, held)
             if held is not None:
-                reservation.add(stage, held)
+                if stage.is_built_in:
+                    reservation.built_in.append(held)
+                else:
+                    reservation.of_plugins.append((stage, held))
         return reservation
 
     def _may_hold(self, intent: RoutingIntent, backend: Backend, model: str) -> tuple[Stage, ...]:
@@ -180,39 +183,33 @@ class Refused(msgspec.Struct, frozen=True):
 class Reservation(Hold):
     """What all stages hold for one attempt, given back exactly once."""
 
-    __slots__ = ("_built_in", "_cost_usd", "_is_settled", "_plugins")
+    __slots__ = ("_cost_usd", "_is_settled", "built_in", "of_plugins")
 
     def __init__(self) -> None:
-        self._built_in: list[Hold] = []
-        self._plugins: list[tuple[Stage, Hold]] = []
+        self.built_in: list[Hold] = []
+        self.of_plugins: list[tuple[Stage, Hold]] = []
         self._is_settled = False
         self._cost_usd: float | None = None
 
-    def add(self, stage: Stage, hold: Hold) -> None:
-        if stage.place.plugin == BUILT_IN:
-            self._built_in.append(hold)
-        else:
-            self._plugins.append((stage, hold))
-
     def begin_answer(self, usage: TokenUsage | None) -> None:
-        for hold in self._built_in:
+        for hold in self.built_in:
             hold.begin_answer(usage)
-        for stage, hold in self._plugins:
+        for stage, hold in self.of_plugins:
             if type(hold).begin_answer is not Hold.begin_answer:
                 stage.begin_answer(hold, usage)
 
     def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
         headers: Mapping[str, str] = NO_HEADERS
-        for stage, hold in self._plugins:
+        for stage, hold in self.of_plugins:
             if type(hold).headers is not Hold.headers:
                 headers = {**stage.headers(hold, usage), **headers}
         return headers
 
     def listener(self) -> Callable[[str], None] | None:
-        if not self._plugins:
+        if not self.of_plugins:
             return None
         listeners: list[Callable[[str], None]] = []
-        for stage, hold in self._plugins:
+        for stage, hold in self.of_plugins:
             if type(hold).listener is not Hold.listener and (listener := stage.listener(hold)) is not None:
                 listeners.append(listener)
         if len(listeners) <= 1:
@@ -229,11 +226,11 @@ class Reservation(Hold):
         if self._is_settled:
             return
         self._is_settled = True
-        for hold in self._built_in:
+        for hold in self.built_in:
             hold.settle(outcome)
-        for stage, hold in self._plugins:
+        for stage, hold in self.of_plugins:
             stage.settle(hold, outcome)
-        for stage, hold in self._plugins:
+        for stage, hold in self.of_plugins:
             if type(hold).cost_usd is not Hold.cost_usd and (cost := stage.cost_usd(hold)) is not None:
                 self._cost_usd = cost + (self._cost_usd or 0.0)
 

@@ -1,6 +1,7 @@
 """One request and its answer, from the client's first byte to the last byte sent back."""
 
 import asyncio
+from collections.abc import Awaitable
 from functools import partial
 from time import monotonic
 
@@ -96,11 +97,11 @@ class Exchange(msgspec.Struct, eq=False):
 
     # receive
 
-    async def _receive(self) -> bytes:
+    def _receive(self) -> Awaitable[bytes]:
         request, config = self.request, self.settings.config
         if self.plane.in_flight > config.server.max_concurrent_requests:
             raise RequestError("overloaded", "too many requests are under way", retry_after_s=1, close=True)
-        body = await receive(
+        return receive(
             request.body,
             request.head,
             request.length,
@@ -109,12 +110,11 @@ class Exchange(msgspec.Struct, eq=False):
             limit_key="server.max_body_bytes",
             deadline_s=config.timeouts.body_seconds,
         )
-        self.record.bytes_in = len(body)
-        return body
 
     async def _understand(self, body: bytes) -> Failover:
         plane, record, request = self.plane, self.record, self.request
         endpoint = request.endpoint
+        record.bytes_in = len(body)
         record.enter("understand")
         marked_by = request.head.forward if self.settings.router.wants_prompt_blocks else None
         requirements = await understand(request.protocol, endpoint, request.head, body, marked_by=marked_by)

@@ -50,6 +50,7 @@ class Stage:
         "counts",
         "facts",
         "health",
+        "is_built_in",
         "is_choosy",
         "is_idle",
         "is_remembered",
@@ -75,7 +76,8 @@ class Stage:
         self._reconciler = stage = place.reconciler
         self.reconcile: Callable[[RoutingIntent], None] = stage.reconcile
         self.reserve: Callable[[RoutingIntent, Backend], Hold | Refusal | None] = stage.reserve
-        if place.plugin != BUILT_IN:
+        self.is_built_in: Final = place.plugin == BUILT_IN
+        if not self.is_built_in:
             self.reconcile = self._observe if place.observes else self._reconcile
             self.reserve = self._reserve
         kind = type(stage)
