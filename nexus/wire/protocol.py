@@ -7,6 +7,7 @@ import msgspec
 
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.errors import RequestError
+from nexus.wire.requests.prompt_blocks import MarkedBy
 from nexus.wire.streams.event import Event
 from nexus.wire.streams.scan import StreamScan
 
@@ -21,14 +22,20 @@ class Collector(Protocol):
         """Return the JSON document of the answer; None when the events make none."""
 
 
+class Understand(Protocol):
+    """Reads what a request requires."""
+
+    def __call__(self, endpoint: Endpoint, body: bytes, marked_by: MarkedBy | None = None, /) -> Requirements: ...
+
+
 class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
     """One API, as a set of functions."""
 
     name: str
     endpoints: tuple[Endpoint, ...]
-    understand: Callable[[Endpoint, bytes], Requirements]
-    """Reads what routing needs from a JSON body. :raises RequestError: ``invalid_json``, ``invalid_value``,
-    ``unsupported_parameter``, each with its ``param``."""
+    understand: Understand
+    """Reads what routing needs from a JSON body, with marks of its prompt if headers are given. :raises RequestError:
+    ``invalid_json``, ``invalid_value``, ``unsupported_parameter``, each with its ``param``."""
     open_stream: Callable[[Endpoint], StreamScan]
     usage_of: Callable[[bytes], TokenUsage | None]
     """Reads the usage of an answer that is not streamed; never raises."""

@@ -26,6 +26,7 @@ from nexus.domain.request import Requirements
 from nexus.routing.intent import RoutingIntent
 from nexus.routing.stage.api import Reconciler
 from nexus.testing.builders import MODEL, make_attempt, make_backend, make_intent
+from nexus.wire.requests.limits import RoutedBody
 from nexus.wire.requests.prompt_blocks import prompt_marks
 from nexus_affinity.config import AffinityConfig
 from nexus_affinity.costs import Cost
@@ -175,7 +176,7 @@ def decision() -> tuple[float, float]:
         deciding.append(thread_time() - began)
         began = thread_time()
         for _ in intents:
-            prompt_marks(body, ())
+            prompt_marks(msgspec.json.decode(body, type=RoutedBody), ())
         hashing.append(thread_time() - began)
         for intent in intents:
             intent.weights.clear()

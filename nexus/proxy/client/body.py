@@ -1,7 +1,7 @@
 """Receives the body of a request under a deadline and a size limit, and reads from it what routing needs."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -16,7 +16,7 @@ from nexus.proxy.client.request_reader import WholeBody
 from nexus.proxy.headers.from_client import Head
 from nexus.wire.protocol import WireProtocol
 from nexus.wire.requests import multipart
-from nexus.wire.requests.prompt_blocks import prompt_marks
+from nexus.wire.requests.prompt_blocks import MarkedBy
 from nexus.wire.requests.prompt_start import prompt_start
 
 MIN_RATE: Final = 64 * 1024
@@ -117,7 +117,7 @@ async def understand(
     headers: BodyHeaders,
     body: bytes,
     *,
-    marked_by: Iterable[tuple[bytes, bytes]] | None = None,
+    marked_by: MarkedBy | None = None,
 ) -> Requirements:
     """Return what *body* requires of a model.
 
@@ -138,17 +138,12 @@ async def understand(
 
 
 def _understand_json(
-    protocol: WireProtocol, endpoint: Endpoint, body: bytes, marked_by: Iterable[tuple[bytes, bytes]] | None
+    protocol: WireProtocol, endpoint: Endpoint, body: bytes, marked_by: MarkedBy | None
 ) -> Requirements:
-    requirements = protocol.understand(endpoint, body)
     if endpoint.model == "none":
+        requirements = protocol.understand(endpoint, body)
         return replace(requirements, model="", answers=0 if endpoint.capability == "keep" else 1)
-    if marked_by is None or endpoint.capability != "chat" or not requirements.answers:
-        return requirements
-    marks = prompt_marks(body, marked_by, has_cache_control=endpoint.protocol == "anthropic")
-    if not (marks.blocks or marks.conversation):
-        return requirements
-    return replace(requirements, prompt_blocks=marks.blocks, conversation=marks.conversation)
+    return protocol.understand(endpoint, body, marked_by if endpoint.capability == "chat" else None)
 
 
 async def preview(endpoint: Endpoint, headers: BodyHeaders, body: bytes) -> str:

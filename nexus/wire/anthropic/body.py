@@ -9,14 +9,14 @@ import msgspec
 from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.kept.references import FILES_MARK, MAX_REFERENCES, file_references
 from nexus.wire.requests.body import Shape, answer_limit, read_body
-from nexus.wire.requests.limits import MaxTokens, SteeringBody
+from nexus.wire.requests.limits import NOTHING, MaxTokens, SteeringBody
+from nexus.wire.requests.prompt_blocks import UNMARKED, MarkedBy, prompt_marks
 from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure, measure_tools
 
-NOTHING: Final = msgspec.Raw()
 
-
-def understand(endpoint: Endpoint, body: bytes) -> Requirements:
-    fields, bulk, text = read_body(_SHAPE, body, _PROMPT)
+def understand(endpoint: Endpoint, body: bytes, marked_by: MarkedBy | None = None) -> Requirements:
+    fields, bulk, text = read_body(_SHAPE, body, _PROMPT, hashes_files=marked_by is not None)
+    marks = UNMARKED if marked_by is None else prompt_marks(fields, marked_by, has_cache_control=True)
     tools = bulk.pop("tools", b"")
     sizes = {name: measure(raw) for name, raw in bulk.items()}
     return Requirements(
@@ -27,6 +27,8 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         needs_vision="messages" in sizes and sizes["messages"][1],
         needs_tools=has_items(tools),
         references=tuple(islice(file_references(text), MAX_REFERENCES)) if FILES_MARK in text else (),
+        prompt_blocks=marks.blocks,
+        conversation=marks.conversation,
         needs_json=any(_asks_for_json(format_) for format_ in (fields.output_config, fields.output_format) if format_),
     )
 
@@ -35,13 +37,9 @@ _PROMPT: Final = ("messages", "system", "tools", "prompt")
 
 
 class _Body(SteeringBody, gc=False):
-    messages: msgspec.Raw = NOTHING
     max_tokens: MaxTokens = None
     max_tokens_to_sample: MaxTokens = None
-    prompt: msgspec.Raw = NOTHING
-    """This and the previous limit belong to text completions."""
-    system: msgspec.Raw = NOTHING
-    tools: msgspec.Raw = NOTHING
+    """This limit belongs to text completions."""
     stop_sequences: msgspec.Raw = NOTHING
     output_config: msgspec.Raw = NOTHING
     output_format: msgspec.Raw = NOTHING

@@ -8,14 +8,15 @@ import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.requests.body import Shape, answer_limit, read_body
-from nexus.wire.requests.limits import MaxTokens, RoutedBody, TopTokens
+from nexus.wire.requests.limits import NOTHING, MaxTokens, RoutedBody, TopTokens
+from nexus.wire.requests.prompt_blocks import UNMARKED, MarkedBy, prompt_marks
 from nexus.wire.token_estimates import BYTES_PER_TOKEN, Prompts, has_items, measure, measure_each, measure_tools
 
-NOTHING: Final = msgspec.Raw()
 
-
-def understand(endpoint: Endpoint, body: bytes) -> Requirements:
-    fields, bulk, text = read_body(_SHAPE, body, _BULK)
+def understand(endpoint: Endpoint, body: bytes, marked_by: MarkedBy | None = None) -> Requirements:
+    fields, bulk, text = read_body(_SHAPE, body, _BULK, hashes_files=marked_by is not None)
+    answers = 0 if endpoint.capability == "chat" and _only_loads(text, bulk) else 1
+    marks = prompt_marks(fields, marked_by) if answers and marked_by is not None else UNMARKED
     each = measure_each(bulk["input"]) if "input" in bulk else _NO_INPUT
     return Requirements(
         model=fields.model or "",
@@ -27,7 +28,9 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         needs_json=len(fields.format) > len('""') and bytes(fields.format) != b"null",
         needs_embeddings=endpoint.capability == "embeddings",
         further_prompt_tokens=each.further_tokens,
-        answers=0 if endpoint.capability == "chat" and _only_loads(text, bulk) else 1,
+        answers=answers,
+        prompt_blocks=marks.blocks,
+        conversation=marks.conversation,
     )
 
 
@@ -42,16 +45,10 @@ class _Options(msgspec.Struct, gc=False):
 
 
 class _Body(RoutedBody, gc=False):
-    messages: msgspec.Raw = NOTHING
-    prompt: msgspec.Raw = NOTHING
     options: _Options | None = None
-    tools: msgspec.Raw = NOTHING
     format: msgspec.Raw = NOTHING
     images: msgspec.Raw = NOTHING
-    input: msgspec.Raw = NOTHING
-    system: msgspec.Raw = NOTHING
     suffix: msgspec.Raw = NOTHING
-    context: msgspec.Raw = NOTHING
     template: msgspec.Raw = NOTHING
     top_logprobs: TopTokens = None
 

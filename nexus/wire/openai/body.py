@@ -12,16 +12,16 @@ from nexus.domain.request import Endpoint, Reference, Requirements
 from nexus.wire.documents import read
 from nexus.wire.kept.references import FILES_MARK, MAX_REFERENCES, file_references
 from nexus.wire.requests.body import Shape, answer_limit, read_body
-from nexus.wire.requests.limits import Choices, MaxTokens, Refused, SteeringBody, TopTokens
+from nexus.wire.requests.limits import NOTHING, Choices, MaxTokens, Refused, SteeringBody, TopTokens
+from nexus.wire.requests.prompt_blocks import UNMARKED, MarkedBy, prompt_marks
 from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure, measure_each, measure_tools
 
-NOTHING: Final = msgspec.Raw()
 
-
-def understand(endpoint: Endpoint, body: bytes) -> Requirements:
+def understand(endpoint: Endpoint, body: bytes, marked_by: MarkedBy | None = None) -> Requirements:
     prompt = _PROMPTS.get(endpoint.name, _NO_PROMPT)
-    fields, bulk, text = read_body(_SHAPE, body, prompt.members)
+    fields, bulk, text = read_body(_SHAPE, body, prompt.members, hashes_files=marked_by is not None)
     measured = _measure(prompt, bulk)
+    marks = UNMARKED if marked_by is None else prompt_marks(fields, marked_by)
     return Requirements(
         model=fields.model or "",
         # Speech has its own member to request a stream of events.
@@ -39,23 +39,18 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         prompt_token_ids=0 if fields.truncate_prompt_tokens else measured.token_ids,
         references=_references_in(fields, text) if endpoint.name in REFERRING else (),
         is_kept=_is_kept(endpoint, fields),
+        prompt_blocks=marks.blocks,
+        conversation=marks.conversation,
     )
 
 
 class _Body(SteeringBody, gc=False):
     fallbacks: Refused = UNSET
     """Of another proxy: further models that it may use, which would bypass policies."""
-    messages: msgspec.Raw = NOTHING
     max_tokens: MaxTokens = None
     max_completion_tokens: MaxTokens = None
-    tools: msgspec.Raw = NOTHING
     response_format: msgspec.Raw = NOTHING
-    prompt: msgspec.Raw = NOTHING
-    input: msgspec.Raw = NOTHING
-    instructions: msgspec.Raw = NOTHING
     max_output_tokens: MaxTokens = None
-    text: msgspec.Raw = NOTHING
-    functions: msgspec.Raw = NOTHING
     stop: msgspec.Raw = NOTHING
     stream_format: Any = None
     n: Choices = None

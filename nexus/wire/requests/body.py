@@ -12,6 +12,7 @@ from nexus.wire.documents import read
 from nexus.wire.json_members import CrowdedObjectError, members
 from nexus.wire.message_text import FILE_BYTES, without_files
 from nexus.wire.requests.limits import MAX_COUNTED_TOKENS, MAX_ITEMS, MAX_MODEL_CHARACTERS, RoutedBody
+from nexus.wire.requests.prompt_blocks import FILE_PREFIX, file_hash
 
 T = TypeVar("T", bound=RoutedBody)
 
@@ -36,17 +37,24 @@ class Shape(NamedTuple, Generic[T]):
     """Members that are not allowed in requests."""
 
 
-def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[T, dict[str, bytes], bytes]:
+def read_body(
+    shape: Shape[T], body: bytes, bulk_names: Iterable[str], *, hashes_files: bool = False
+) -> tuple[T, dict[str, bytes], bytes]:
     """Decode *body*; return its fields, the bytes of its members among *bulk_names*, and the text of the body.
 
     Long files may be missing in the text, and in the members: an empty string is in their place.
 
+    :param hashes_files: put their hashes there instead.
     :raises RequestError: and nothing else, whatever the bytes are.
     """
     # Never `from exc`: errors of the decoder can contain the prompt. And all of it inside the `try`: what one decoder
     # accepts can be nested too deeply for the next one.
     try:
-        fields, text = (shape.decoder.decode(body), body) if len(body) < FILE_BYTES else _decoded(shape, body)
+        fields, text = (
+            (shape.decoder.decode(body), body)
+            if len(body) < FILE_BYTES
+            else _decoded(shape, body, hashes_files=hashes_files)
+        )
         if not text.isascii():
             _check_encoding(text)
         if fields.model:
@@ -73,14 +81,20 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
     return fields, bulk, text
 
 
-def _decoded(shape: Shape[T], body: bytes) -> tuple[T, bytes]:
+def _decoded(shape: Shape[T], body: bytes, *, hashes_files: bool) -> tuple[T, bytes]:
     """Return the fields of *body*, and its bytes, without long files if what is left says the same."""
-    if (text := without_files(body)) is not body:
+    text = without_files(body, file_hash) if hashes_files else without_files(body)
+    if text is not body:
         fields = read(shape.decoder, text)
-        # The lengths of these are checked.
-        if fields is not None and fields.model and not any(getattr(fields, name) for name in shape.max_bytes):
+        # A model's name as long as a file is refused.
+        if fields is not None and fields.model and not fields.model.startswith(_FILE):
+            if any(getattr(fields, name) for name in shape.max_bytes):
+                _check_lengths(shape.decoder.decode(body), shape)
             return fields, text
     return shape.decoder.decode(body), body
+
+
+_FILE: Final = FILE_PREFIX.decode()
 
 
 def _check_encoding(text: bytes) -> None:
@@ -157,6 +171,10 @@ def _check_sizes(fields: RoutedBody, shape: Shape[T]) -> None:
     for name in shape.lists:
         if _has_too_many_items(bytes(getattr(fields, name))):
             raise RequestError("invalid_value", f"'{name}' has more than {MAX_ITEMS} items", param=name)
+    _check_lengths(fields, shape)
+
+
+def _check_lengths(fields: RoutedBody, shape: Shape[T]) -> None:
     for name, limit in shape.max_bytes.items():
         if len(getattr(fields, name)) > limit:
             raise RequestError("invalid_value", f"'{name}' is longer than {limit} bytes", param=name)

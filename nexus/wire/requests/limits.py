@@ -6,7 +6,7 @@ Each bound is at least that of the most generous engine; anything less harmful i
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 MAX_CHOICES: Final = 16_384
 """vLLM's default (``VLLM_MAX_N_SEQUENCES``); older versions allocate memory for each, and crash at a million."""
@@ -55,11 +55,36 @@ MAX_ITEMS: Final = 100_000
 MAX_MODEL_CHARACTERS: Final = 1024
 
 
+NOTHING: Final = Raw()
+"""A member that the body does not have."""
+
+
 class RoutedBody(msgspec.Struct, gc=False):
     """What routing reads from any body. The decoder skips all other members without creating objects."""
 
     model: str | None = ""
     stream: bool | None = None
+
+    # The prompt, in the order in which chat templates write it.
+    tools: Raw = NOTHING
+    functions: Raw = NOTHING
+    system: Raw = NOTHING
+    instructions: Raw = NOTHING
+    context: Raw = NOTHING
+    messages: Raw = NOTHING
+    prompt: Raw = NOTHING
+    input: Raw = NOTHING
+    input_ids: Raw = NOTHING
+    text: Raw = NOTHING
+    """The prompt if it is a string; in the Responses API, the format of the answer."""
+
+    # What the cache of a prompt depends on.
+    cache_salt: Raw = NOTHING
+    """Of vLLM and SGLang: requests with different salts share no cache."""
+    lora_path: Raw = NOTHING
+    """Of SGLang: an adapter, whose cache is its own. vLLM names adapters as models."""
+    prompt_cache_key: Raw = NOTHING
+    session_id: Raw = NOTHING
 
 
 class SteeringBody(RoutedBody, gc=False):

@@ -9,7 +9,7 @@ import msgspec
 
 from nexus.domain.request import PROMPT_BLOCK_BYTES
 from nexus.wire.documents import read
-from nexus.wire.message_text import FILE_BYTES, without_files
+from nexus.wire.requests.limits import RoutedBody
 
 MAX_BLOCKS: Final = 4096
 """Of one prompt: about a million tokens, whose hashes take two milliseconds. What follows is not hashed."""
@@ -21,6 +21,11 @@ _KEY: Final = int.from_bytes(urandom(8), "big")
 """Of this process only, so that a hash tells nothing of the text; nothing is compared with another process."""
 
 
+MarkedBy = Iterable[tuple[bytes, bytes]]
+"""Headers that may name the conversation, as in :attr:`nexus.proxy.headers.from_client.Head.forward`: lower-case name,
+and the whole line."""
+
+
 class PromptMarks(NamedTuple):
     """What is known of a prompt without its text."""
 
@@ -28,54 +33,30 @@ class PromptMarks(NamedTuple):
     conversation: int = 0
 
 
-def prompt_marks(
-    body: bytes, headers: Iterable[tuple[bytes, bytes]], *, has_cache_control: bool = False
-) -> PromptMarks:
-    """Return the hashes of the prompt in *body*, and of the name of its conversation. Never raises.
+UNMARKED: Final = PromptMarks()
+"""Where no stage wants the hashes."""
+
+
+def prompt_marks(fields: RoutedBody, marked_by: MarkedBy, *, has_cache_control: bool = False) -> PromptMarks:
+    """Return the hashes of the prompt in *fields*, and of the name of its conversation. Never raises.
 
     Each hash is chained on the one before: two prompts have the same hash at a position only if all their text up to
     there is the same. The last, incomplete block has none. A collision, by chance or made on purpose, leads to a wrong
     preference among backends, and no further.
 
+    :param fields: of a body in which :func:`file_hash` stands for each file.
     :param has_cache_control: whether clients of the API say in a prompt what to cache, as Anthropic's do.
-    :param headers: as in :attr:`nexus.proxy.headers.from_client.Head.forward`: lower-case name, and the whole line.
     """
-    fields = read(_BODY, body) if len(body) < FILE_BYTES else _decoded(body)
-    if fields is None:
-        return PromptMarks()
-    return PromptMarks(_blocks(fields, has_cache_control=has_cache_control), _conversation(fields, headers))
+    return PromptMarks(_blocks(fields, has_cache_control=has_cache_control), _conversation(fields, marked_by))
 
 
-class _Body(msgspec.Struct, gc=False):
-    """The members that make up the prompt, in the order in which chat templates write them, and what they depend on."""
-
-    tools: msgspec.Raw = msgspec.Raw()
-    functions: msgspec.Raw = msgspec.Raw()
-    system: msgspec.Raw = msgspec.Raw()
-    instructions: msgspec.Raw = msgspec.Raw()
-    context: msgspec.Raw = msgspec.Raw()
-    messages: msgspec.Raw = msgspec.Raw()
-    prompt: msgspec.Raw = msgspec.Raw()
-    input: msgspec.Raw = msgspec.Raw()
-    input_ids: msgspec.Raw = msgspec.Raw()
-    text: msgspec.Raw = msgspec.Raw()
-    cache_salt: msgspec.Raw = msgspec.Raw()
-    """Of vLLM and SGLang: requests with different salts share no cache."""
-    lora_path: msgspec.Raw = msgspec.Raw()
-    """Of SGLang: an adapter, whose cache is its own. vLLM names adapters as models."""
-    prompt_cache_key: msgspec.Raw = msgspec.Raw()
-    session_id: msgspec.Raw = msgspec.Raw()
+def file_hash(file: bytes) -> bytes:
+    """Return what stands for *file* in a prompt: a file is as long in tokens as another, however many bytes it has."""
+    return b"%b%x" % (FILE_PREFIX, hash((_KEY, file)) & _UNSIGNED)
 
 
-def _decoded(body: bytes) -> _Body | None:
-    # A file is as long in tokens as another, however many bytes it has: it counts as the few bytes of its hash.
-    text = without_files(body, lambda file: b"%x" % (hash((_KEY, file)) & _UNSIGNED))
-    fields = read(_BODY, text)
-    return read(_BODY, body) if fields is None and text is not body else fields
-
-
+FILE_PREFIX: Final = b"file:"
 _UNSIGNED: Final = 2**64 - 1
-_BODY: Final = msgspec.json.Decoder(_Body)
 _NAME: Final = msgspec.json.Decoder(str)
 
 _CACHE_CONTROL: Final = re.compile(
@@ -85,7 +66,7 @@ _CACHE_CONTROL: Final = re.compile(
 _HAS_CACHE_CONTROL: Final = b'"cache_control"'
 
 
-def _blocks(fields: _Body, *, has_cache_control: bool) -> tuple[int, ...]:
+def _blocks(fields: RoutedBody, *, has_cache_control: bool) -> tuple[int, ...]:
     text = fields.text if fields.text and bytes(fields.text)[:1] == b'"' else b""
     prompt = b"".join(
         (
@@ -105,7 +86,7 @@ def _blocks(fields: _Body, *, has_cache_control: bool) -> tuple[int, ...]:
     )
 
 
-def _conversation(fields: _Body, headers: Iterable[tuple[bytes, bytes]]) -> int:
+def _conversation(fields: RoutedBody, headers: MarkedBy) -> int:
     """Return a hash of the name of the conversation, 0 if it has none."""
     for name, line in headers:
         if name in SESSION_HEADERS:

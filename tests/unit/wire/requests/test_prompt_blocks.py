@@ -7,19 +7,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.domain.request import PROMPT_BLOCK_BYTES
+from nexus.errors import RequestError
+from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 from nexus.wire.requests import prompt_blocks
-from nexus.wire.requests.prompt_blocks import MAX_BLOCKS, prompt_marks
+from nexus.wire.requests.prompt_blocks import MAX_BLOCKS
+
+PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages", "ollama": "/api/chat"}
+
+
+def prompt_marks(body, headers, protocol="openai"):
+    """Return the blocks and the conversation of *body*; none if it is refused."""
+    try:
+        understood = PROTOCOLS[protocol].understand(ENDPOINTS[PATHS[protocol]], body, headers)
+    except RequestError:
+        return (), 0
+    return understood.prompt_blocks, understood.conversation
+
 
 MESSAGES = [{"role": "user", "content": f"message {number}: " + "word " * 100} for number in range(12)]
 
 
 def blocks(*, has_cache_control=False, **members):
-    return prompt_marks(json.dumps(members).encode(), (), has_cache_control=has_cache_control).blocks
+    return prompt_marks(
+        json.dumps({"model": "m", **members}).encode(), (), "anthropic" if has_cache_control else "openai"
+    )[0]
 
 
 def conversation(body=b"{}", *headers):
     lines = [(name.lower(), b"%b: %b\r\n" % (name, value)) for name, value in headers]
-    return prompt_marks(body, lines).conversation
+    return prompt_marks(body, lines)[1]
 
 
 def common(one, other):
@@ -60,9 +76,9 @@ def test_salts_and_adapters_share_nothing(member):
     assert not set(one) & set(other)
 
 
-@pytest.mark.parametrize("member", ["model", "temperature", "stream"])
+@pytest.mark.parametrize("member", [{"model": "a"}, {"temperature": "a"}, {"stream": True}])
 def test_what_is_no_part_of_the_prompt_changes_nothing(member):
-    assert blocks(messages=MESSAGES, **{member: "a"}) == blocks(messages=MESSAGES)
+    assert blocks(messages=MESSAGES, **member) == blocks(messages=MESSAGES)
 
 
 def test_a_mark_that_moves_to_the_last_message_changes_nothing_before_it():
@@ -99,9 +115,9 @@ def test_another_process_with_another_key_has_other_hashes(monkeypatch):
 
 @given(st.binary(max_size=3000) | st.text(max_size=3000).map(lambda text: json.dumps({"prompt": text}).encode()))
 def test_no_body_makes_it_fail(body):
-    marks = prompt_marks(body, ())
+    blocks, _ = prompt_marks(body, ())
 
-    assert len(marks.blocks) <= len(body) // PROMPT_BLOCK_BYTES
+    assert len(blocks) <= len(body) // PROMPT_BLOCK_BYTES
 
 
 HEADERS = [b"X-Claude-Code-Session-Id", b"X-Session-ID", b"session-id"]
@@ -135,3 +151,26 @@ def test_another_file_is_another_prompt_and_its_length_does_not_count():
     assert one == same
     assert common(one, other) == common(one, long) == 0
     assert len(one) == len(other) == len(long)
+
+
+@pytest.mark.parametrize("protocol", PATHS)
+def test_all_protocols_mark_a_prompt_alike(protocol):
+    body = json.dumps({"model": "m", "messages": MESSAGES, "session_id": "s"}).encode()
+
+    assert prompt_marks(body, (), protocol) == prompt_marks(body, ())
+    assert prompt_marks(body, None, protocol) == ((), 0)
+
+
+def test_a_file_is_one_mark_beside_a_format_for_the_answer():
+    image = {"role": "user", "content": [{"image_url": {"url": "A" * 90_000}}]}
+
+    assert len(blocks(messages=[image, *MESSAGES], response_format={"type": "json_object"})) == len(
+        blocks(messages=[image, *MESSAGES])
+    )
+
+
+def test_a_model_named_by_a_file_is_refused():
+    body = json.dumps({"model": "A" * 9000, "messages": MESSAGES}).encode()
+
+    with pytest.raises(RequestError, match="'model' is longer"):
+        PROTOCOLS["openai"].understand(ENDPOINTS["/v1/chat/completions"], body, ())
