@@ -19,6 +19,11 @@ def json_page(value: Any, *, status: int = 200, headers: Mapping[str, str] = Map
     return Page(status, "application/json", msgspec.json.encode(value), all_headers)
 
 
+def with_headers(page: Page, headers: Mapping[str, str]) -> Page:
+    """Return *page* with further *headers*."""
+    return msgspec.structs.replace(page, headers={**page.headers, **headers})
+
+
 def instant(unix_s: float | None) -> datetime | None:
     """Return *unix_s* to the second, in UTC."""
     return None if unix_s is None else datetime.fromtimestamp(int(unix_s), UTC)

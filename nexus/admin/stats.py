@@ -9,7 +9,7 @@ from typing import Any, Final, NotRequired, TypedDict, cast
 import msgspec
 
 from nexus.admin.openapi.operation import DescribedRoute, Operation
-from nexus.admin.page import json_page
+from nexus.admin.page import json_page, with_headers
 from nexus.admin.parts import Asking
 from nexus.admin.reports import Report, merge_reports, reports_of
 from nexus.admin.workers import ONLY, AnsweredWorkers, Workers
@@ -155,7 +155,7 @@ class StatsPage:
             workers=answered,
             pending=sum((Counter(each.pending) for each in now.present), Counter()),
         )
-        return msgspec.structs.replace(page, headers={**page.headers, **now.headers})
+        return with_headers(page, now.headers)
 
     def route(self) -> DescribedRoute:
         """Return ``/v1/stats``."""

@@ -14,11 +14,12 @@ from nexus.admin.openapi.operation import DescribedRoute, DescribedSocket, Opera
 from nexus.admin.page import json_page
 from nexus.admin.plugins.inventory import PluginRow
 from nexus.admin.reports import reports_of
-from nexus.admin.stats import queue_facts, request_facts
+from nexus.admin.stats import queue_facts, request_facts, totals_question
 from nexus.dashboard.assets import Asset, load_assets
 from nexus.dashboard.feed import Feed
 from nexus.dashboard.front_page import locked_page, status_page
 from nexus.dashboard.overview import Overview
+from nexus.dashboard.shared_overview import SharedOverview
 from nexus.dashboard.shared_tickets import SharedTickets
 from nexus.dashboard.spend import follow_spend
 from nexus.dashboard.tickets import Tickets
@@ -67,7 +68,19 @@ class Dashboard:
         self._tickets = Tickets() if peers is None else SharedTickets(peers, lambda: plane.settings.access)
         self._assets = load_assets()
         self._template = self._assets["index.html"].body.decode()
-        self._overview = Overview(fleet, timeline, history, plugins, self._status)
+        self._overview = (
+            Overview(fleet, timeline, history, plugins, self._status)
+            if peers is None
+            else SharedOverview(
+                fleet,
+                timeline,
+                history,
+                plugins,
+                self._status,
+                peers=peers,
+                totals=totals_question(metrics, peers),
+            )
+        )
         self._feed = Feed(self._overview, text_frame)
         self._following = tasks.keep_running(
             partial(follow_spend, timeline, lambda: self._budget().get("current_spending_usd")),
@@ -99,7 +112,7 @@ class Dashboard:
             ),
             DescribedRoute(
                 path="/admin/overview",
-                respond=lambda _: json_page(self._overview.whole()),
+                respond=self._show_overview,
                 access="admin",
                 operation=Operation(summary="All that the dashboard shows", answers=(dict[str, Any],)),
             ),
@@ -136,6 +149,10 @@ class Dashboard:
         if is_admitted is None:
             raise RequestError("invalid_api_key", "the feed needs a fresh ticket: POST /admin/feed-ticket")
         return partial(self._feed.serve, is_admitted=is_admitted)
+
+    async def _show_overview(self, _: PageRequest) -> Page:
+        await self._overview.refresh(is_whole=True)
+        return json_page(self._overview.whole(), headers=self._overview.headers)
 
     def _front(self, request: PageRequest) -> Page:
         if "text/html" in request.accept:

@@ -48,10 +48,12 @@ class Feed:
         if len(self._viewers) >= MAX_VIEWERS:
             log.warning("viewer_refused", viewers=len(self._viewers))
             return
+        await self._overview.refresh(is_whole=True, begins=self._task is None)
+        everything = self._everything()
         if self._task is None:
             self._remember()
             self._task = tasks.keep_running(self._run, name="dashboard-feed")
-        self._viewers[viewer] = not viewer.send(self._everything())
+        self._viewers[viewer] = not viewer.send(everything)
         self._is_admitted[viewer] = is_admitted
         try:
             await viewer.over()
@@ -75,16 +77,20 @@ class Feed:
     async def _run(self) -> None:
         while self._viewers:
             await asyncio.sleep(self._tick_s)
-            self._send(b"".join(self._changes()))
+            await self._overview.refresh()
+            frames, everything = b"".join(self._changes()), None
+            if any(self._viewers.values()):
+                await self._overview.refresh(is_whole=True)
+                everything = self._everything()
+            self._send(frames, everything)
         self._task = None
 
-    def _send(self, frames: bytes) -> None:
-        everything: bytes | None = None
+    def _send(self, frames: bytes, everything: bytes | None) -> None:
         for viewer, has_missed_some in list(self._viewers.items()):
             if has_missed_some:
-                # The whole overview replaces the frames that it missed.
-                everything = everything or self._everything()
-                self._viewers[viewer] = not viewer.send(everything)
+                # The whole overview replaces the frames that it missed; one that has just come may have to wait.
+                if everything is not None:
+                    self._viewers[viewer] = not viewer.send(everything)
             else:
                 self._viewers[viewer] = not viewer.send(frames)
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 import msgspec
 
 from nexus.admin.backends.view import BackendView, ModelView, last_seen_of, view_of
-from nexus.admin.history import History
+from nexus.admin.history import History, HistoryEntry
 from nexus.admin.plugins.inventory import PluginRow
 from nexus.domain.backend import Backend
 from nexus.fleet.fleet import Fleet
-from nexus.observability.metrics.timeline import Timeline
+from nexus.observability.metrics.timeline import HOUR_STEPS, Figures, Hour, Timeline
 
 MAX_HISTORY: Final = 100
 TAIL_STEPS: Final = 2
@@ -35,39 +35,52 @@ class Overview:
         self._timeline = timeline
         self._plugins = plugins
         self._status = status
-        self.requests_since: Final = history.after
+        self._history = history
+
+    def requests_since(self, number: int, most: int) -> tuple[int, list[HistoryEntry]]:
+        """Return the number of the newest request, and the requests after *number*, oldest first; see History.after."""
+        return self._history.after(number, most)
+
+    async def refresh(self, *, is_whole: bool = False, begins: bool = False) -> None:
+        """Learn what other workers have; there are none.
+
+        :param is_whole: whether :meth:`whole` is called next.
+        :param begins: whether :meth:`requests_since` is to begin with what ends from now on.
+        """
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Which workers have answered; empty: there are no others."""
+        return {}
 
     def backends(self) -> Sequence[Backend]:
         return self._fleet.snapshot.backends
 
     def whole(self) -> dict[str, Any]:
         """Return everything."""
-        _, history = self.requests_since(0, MAX_HISTORY)
         return {
-            **self._status(),
+            **self._current_status(),
             "backends": [self._with_models(b) for b in self.backends()],
-            "hour": self._timeline.hour(_unix_now()),
-            "history": list(reversed(history)),
+            "hour": self._hour(HOUR_STEPS),
+            "history": self._newest_requests(),
             "plugins": list(self._plugins()),
             "kinds": list(self._fleet.kinds),
         }
 
     def figures(self) -> dict[str, Any]:
         """Return the values that change all the time."""
-        figures = self._timeline.figures
         return {
-            **self._status(),
+            **self._current_status(),
             "backends": {
                 b.name: {
                     "pending_requests": b.load.everywhere,
-                    "total_requests": b.load.requests_total,
-                    "avg_latency_ms": b.load.latency_ms,
-                    "figures": figures(b.name),
+                    **self._measured(b),
+                    "figures": self._figures(b.name),
                     **last_seen_of(self._fleet.origin_of(b.id)),
                 }
                 for b in self.backends()
             },
-            "hour": self._timeline.hour(_unix_now(), steps=TAIL_STEPS),
+            "hour": self._hour(TAIL_STEPS),
         }
 
     def row(self, backend: Backend) -> dict[str, Any]:
@@ -88,9 +101,28 @@ class Overview:
         return {
             **msgspec.structs.asdict(self._view(backend)),
             "next_check": None if at is None else datetime.fromtimestamp(int(at), UTC),
-            "figures": self._timeline.figures(backend.name),
+            "figures": self._figures(backend.name),
         }
 
+    # what several workers have each
 
-def _unix_now() -> float:
+    def _current_status(self) -> Mapping[str, Any]:
+        return self._status()
+
+    def _measured(self, backend: Backend) -> Mapping[str, Any]:
+        return {"total_requests": backend.load.requests_total, "avg_latency_ms": backend.load.latency_ms}
+
+    def _figures(self, backend: str) -> Figures:
+        return self._timeline.figures(backend)
+
+    def _hour(self, steps: int) -> Hour:
+        return self._timeline.hour(unix_now(), steps=steps)
+
+    def _newest_requests(self) -> list[HistoryEntry]:
+        _, history = self.requests_since(0, MAX_HISTORY)
+        return list(reversed(history))
+
+
+def unix_now() -> float:
+    """Return the present instant."""
     return time.time()  # noqa: TID251 - an instant to show

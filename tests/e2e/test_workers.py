@@ -180,6 +180,8 @@ def test_pages_show_the_sum_of_all_workers(nexus):
         assert {entry["request_id"] for entry in nexus.get_json("/v1/history?limit=1000")} == ids
         assert {row["id"] for row in nexus.get_json("/v1/route/decisions?limit=1000")["decisions"]} == ids
     assert {nexus.get_json(f"/v1/route/decisions/{id_}")["id"] for id_ in ids} == ids
+    rows = nexus.get_json("/admin/backends")["backends"]
+    assert sum(row["total_requests"] for row in rows) == len(lines)
     assert nexus.get_json("/admin/queue")["enqueued"] == sum(
         value for (name, *_), value in metrics.items() if name == "nexus_queue_enqueued_total"
     )
@@ -243,7 +245,34 @@ def test_the_dashboard_opens_its_feed_at_any_worker(nexus):
     for _ in range(8):
         ticket = ask(nexus.url, "/admin/feed-ticket", b"").json()["ticket"]
         with websockets.sync.client.connect(f"ws://127.0.0.1:{nexus.port}/ws?ticket={ticket}") as feed:
-            assert feed.recv(timeout=5)
+            overview = json.loads(feed.recv(timeout=5))["data"]
+            total = len(nexus.log_lines("exchange_finished"))
+            assert overview["workers"] == {"answered": 2, "silent": []}
+            assert overview["requests"]["total"] == total
+            assert sum(backend["total_requests"] for backend in overview["backends"]) == total
+            assert sum(point[0] for point in overview["hour"]["points"]) == total
+            assert len(overview["history"]) == min(total, 100)
+
+
+def test_a_viewer_sees_each_request_of_all_workers_once(nexus):
+    ticket = ask(nexus.url, "/admin/feed-ticket", b"").json()["ticket"]
+    before = len(nexus.log_lines("exchange_finished"))
+    with websockets.sync.client.connect(f"ws://127.0.0.1:{nexus.port}/ws?ticket={ticket}") as feed:
+        feed.recv(timeout=5)
+        for _ in range(10):
+            assert ask(nexus.url, CHAT, chat("llama3", max_tokens=1)).status == 200
+        seen, figures = [], {}
+        while figures.get("requests", {}).get("total") != before + 10 or len(seen) < 10:
+            update = json.loads(feed.recv(timeout=5))
+            if update["update_type"] == "RequestComplete":
+                seen.append(update["data"]["request_id"])
+            elif update["update_type"] == "Figures":
+                figures = update["data"]
+
+    lines = nexus.log_lines("exchange_finished")[before:]
+    assert sorted(seen) == sorted(line["request_id"] for line in lines)
+    assert {line["worker"] for line in lines} == {1, 2}
+    assert sum(backend["total_requests"] for backend in figures["backends"].values()) == before + 10
 
 
 def test_a_reload_reaches_all_workers_and_a_refused_one_is_reported_once(nexus):

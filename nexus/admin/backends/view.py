@@ -189,12 +189,16 @@ def backends(
     origin_of: Callable[[str], Origin],
     applicants: Iterable[Applicant] = (),
     files: tuple[FileView, ...] = (),
+    *,
+    view_one: Callable[[Backend, Origin], BackendView] | None = None,
 ) -> Page:
     """Answer ``/admin/backends``.
 
     :param origin_of: returns the origin of the backend with an id.
+    :param view_one: returns the view of one backend; None: :func:`view_of`.
     """
-    rows = tuple(view_of(backend, origin_of(backend.id)) for backend in snapshot.backends)
+    view_one = view_one or view_of
+    rows = tuple(view_one(backend, origin_of(backend.id)) for backend in snapshot.backends)
     return json_page(FleetView(snapshot.version, rows, applicant_views(applicants), last_holders(snapshot), files))
 
 

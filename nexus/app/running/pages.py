@@ -51,7 +51,9 @@ def pages(  # noqa: PLR0913 - all that pages show
         *dashboard.routes(),
         inventory.route(lambda: plugin_rows(blueprint)),
         configuration.route(blueprint.loaded, fleet),
-        *backends.routes(fleet, only_admins=bool(server.admin_keys) or not server.api_keys, file=blueprint.file),
+        *backends.routes(
+            fleet, only_admins=bool(server.admin_keys) or not server.api_keys, file=blueprint.file, peers=peers
+        ),
         telemetry.metrics_page(blueprint.config.metrics, peers, workers).route(),
         stats.StatsPage(snapshot, totals, plane, uptime_s, workers, peers).route(),
         history.route(telemetry.history, peers),

@@ -53,7 +53,7 @@ export function charts() {
 }
 
 export function showTiles(overview) {
-  const { requests, queue, rejections } = overview;
+  const { requests, queue, rejections, workers } = overview;
   // A request whose client left has neither succeeded nor failed.
   const judged = requests.total - requests.results.client_left;
   const tiles = [
@@ -64,6 +64,8 @@ export function showTiles(overview) {
     ["In flight", count(overview.in_flight)],
     ["Waiting", `${count(queue.depth)} of ${count(queue.max_size)}`],
   ];
+  // Only with several workers: of how many these figures are.
+  if (workers) tiles.push(["Workers", `${count(workers.answered)} of ${count(workers.answered + workers.silent.length)}`]);
   reconcile(byId("tiles"), tiles, {
     key: ([label]) => label,
     create: ([label]) => make("div", {}, make("dt", {}, label), make("dd")),

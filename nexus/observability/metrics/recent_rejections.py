@@ -1,7 +1,7 @@
 """Counts the requests refused in the last five minutes by stage and error code, with the last reason of each."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
@@ -36,6 +36,24 @@ class Rejections(msgspec.Struct, frozen=True):
     """When the last one arrived, in Unix seconds."""
 
 
+def _most_first(kind: Rejections) -> tuple[int, str, str]:
+    return -kind.requests, kind.by or "", kind.code or ""
+
+
+def merge_rejections(several: Iterable[Iterable[Rejections]]) -> list[Rejections]:
+    """Return the refusals of several workers, the most frequent kind first."""
+    kinds: dict[Kind, Rejections] = {}
+    for each in (kind for rejections in several for kind in rejections):
+        before = kinds.get((each.by, each.code))
+        if before is not None:
+            last = max(before, each, key=lambda kind: kind.last_at)
+            requests = before.requests + each.requests
+            kinds[each.by, each.code] = msgspec.structs.replace(last, requests=requests)
+        else:
+            kinds[each.by, each.code] = each
+    return sorted(kinds.values(), key=_most_first)
+
+
 class RecentRejections:
     """Observes every exchange; its memory is limited in time and in kinds of refusals."""
 
@@ -64,7 +82,7 @@ class RecentRejections:
         self._forget_old()
         counts = self._counts()
         found = [Rejections(by, code, counts[by, code], reason, at) for (by, code), (reason, at) in self._last.items()]
-        return sorted(found, key=lambda kind: (-kind.requests, kind.by or "", kind.code or ""))
+        return sorted(found, key=_most_first)
 
     def _forget_old(self) -> None:
         counts = self._counts()

@@ -1,7 +1,8 @@
 """The last hour of all exchanges in steps, and the last five minutes of each backend, for the dashboard's charts."""
 
+from array import array
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from time import monotonic
 from typing import Final
@@ -58,6 +59,74 @@ class Figures(msgspec.Struct, frozen=True):
     first_token_p95_s: float | None = None
 
 
+class Step(msgspec.Struct, array_like=True):
+    """One step of one worker."""
+
+    point: Point
+    first_tokens: list[float]
+    """The times of which its percentiles are."""
+
+
+class Steps(msgspec.Struct, array_like=True):
+    """The last steps of one worker, the oldest first. All processes of a machine have the same clock."""
+
+    last: int
+    """The number of the last one."""
+    steps: list[Step]
+
+
+class RecentSums(msgspec.Struct, array_like=True):
+    """What the figures of one backend are made of."""
+
+    requests: int = 0
+    failures: int = 0
+    tokens: int = 0
+    generating_s: float = 0.0
+    first_tokens: list[float] = []
+
+
+def figures_of(several: Sequence[RecentSums]) -> Figures:
+    """Return the figures of a backend, of which each worker has sums."""
+    requests = sum(each.requests for each in several)
+    if not requests:
+        return Figures()
+    generating_s = sum(each.generating_s for each in several)
+    p50, p95 = _percentiles([time_s for each in several for time_s in each.first_tokens])
+    return Figures(
+        requests=requests,
+        error_rate=sum(each.failures for each in several) / requests,
+        tokens_per_s=sum(each.tokens for each in several) / generating_s if generating_s > 0 else 0.0,
+        first_token_p50_s=p50,
+        first_token_p95_s=p95,
+    )
+
+
+def merge_steps(several: Sequence[Steps]) -> Steps:
+    """Return the steps of several workers as those of one, up to the last step of the first."""
+    first, *others = several
+    merged = {first.last - back: step for back, step in enumerate(reversed(first.steps))}
+    for each in others:
+        for back, step in enumerate(reversed(each.steps)):
+            number = each.last - back
+            if number in merged:
+                merged[number] = _both(merged[number], step)
+    return Steps(first.last, [merged[number] for number in sorted(merged)])
+
+
+def _both(one: Step, two: Step) -> Step:
+    first_tokens = one.first_tokens + two.first_tokens
+    spend = [each.point.spend_usd for each in (one, two) if each.point.spend_usd is not None]
+    point = Point(
+        one.point.requests + two.point.requests,
+        one.point.errors + two.point.errors,
+        one.point.tokens + two.point.tokens,
+        *_percentiles(first_tokens),
+        # Of the same month, as each has read it from the store.
+        max(spend, default=None),
+    )
+    return Step(point, first_tokens)
+
+
 class Timeline:
     """Observes every exchange; its memory is limited in time and to the backends of the fleet."""
 
@@ -66,6 +135,8 @@ class Timeline:
         self._step = self._now()
         self._points: deque[Point] = deque([Point()], maxlen=HOUR_STEPS)
         self._first_tokens: list[float] = []
+        self._before: deque[array[float]] = deque(maxlen=HOUR_STEPS - 1)
+        """The times to the first token of the steps before this one: percentiles of workers cannot be merged."""
         self._backends: dict[str, _Recent] = {}
 
     def observe(self, outcome: ExchangeOutcome) -> None:
@@ -109,19 +180,43 @@ class Timeline:
 
         :param now_unix_s: the present time.
         """
-        now = self._clock()
-        if (step := int(now // STEP_S)) != self._step:
-            self._advance(step)
-        self._sum_up()
-        began_unix_s = now_unix_s - (now - step * STEP_S)
+        self._catch_up()
         first = max(0, len(self._points) - steps)
         points = tuple(msgspec.structs.replace(point) for point in islice(self._points, first, None))
+        return self._hour(now_unix_s, self._step, points)
+
+    def hour_of(self, now_unix_s: float, several: Sequence[Steps], *, steps: int = HOUR_STEPS) -> Hour:
+        """Return the last *steps* of the hour of several workers."""
+        merged = merge_steps(several)
+        return self._hour(now_unix_s, merged.last, tuple(step.point for step in merged.steps[-steps:]))
+
+    def steps(self, most: int = HOUR_STEPS) -> Steps:
+        """Return the last *most* steps, for other workers."""
+        self._catch_up()
+        points = list(self._points)[-most:]
+        times = [*self._before, self._first_tokens][-len(points) :]
+        return Steps(
+            self._step, [Step(msgspec.structs.replace(p), list(t)) for p, t in zip(points, times, strict=True)]
+        )
+
+    def recent(self) -> dict[str, RecentSums]:
+        """Return the sums of the last five minutes by the names of backends, for other workers."""
+        step = self._now()
+        return {name: recent.sums(step) for name, recent in self._backends.items()}
+
+    def _catch_up(self) -> None:
+        if (step := self._now()) != self._step:
+            self._advance(step)
+        self._sum_up()
+
+    def _hour(self, now_unix_s: float, last_step: int, points: tuple[Point, ...]) -> Hour:
+        began_unix_s = now_unix_s - (self._clock() - last_step * STEP_S)
         return Hour(STEP_S, round(began_unix_s), points)
 
     def figures(self, backend: str) -> Figures:
         """Return the figures of the last five minutes of *backend*, by name."""
         recent = self._backends.get(backend)
-        return recent.figures(self._now()) if recent is not None else Figures()
+        return figures_of((recent.sums(self._now()),)) if recent is not None else Figures()
 
     def _now(self) -> int:
         return int(self._clock() // STEP_S)
@@ -129,8 +224,11 @@ class Timeline:
     def _advance(self, step: int) -> None:
         self._sum_up()
         spend = self._points[-1].spend_usd
+        times = array("d", self._first_tokens)
         for _ in range(min(step - self._step, HOUR_STEPS)):
             self._points.append(Point(spend_usd=spend))
+            self._before.append(times)
+            times = _NO_TIMES
         self._first_tokens.clear()
         self._step = step
 
@@ -165,20 +263,18 @@ class _Recent:
             cells.append(_Cell(step))
         return cells[-1]
 
-    def figures(self, step: int) -> Figures:
+    def sums(self, step: int) -> RecentSums:
         cells = [cell for cell in self._cells if cell.step > step - RECENT_STEPS]
-        requests = sum(cell.requests for cell in cells)
-        if not requests:
-            return Figures()
-        generating_s = sum(cell.generating_s for cell in cells)
-        p50, p95 = _percentiles(self.first_tokens)
-        return Figures(
-            requests=requests,
-            error_rate=sum(cell.failures for cell in cells) / requests,
-            tokens_per_s=sum(cell.tokens for cell in cells) / generating_s if generating_s > 0 else 0.0,
-            first_token_p50_s=p50,
-            first_token_p95_s=p95,
+        return RecentSums(
+            sum(cell.requests for cell in cells),
+            sum(cell.failures for cell in cells),
+            sum(cell.tokens for cell in cells),
+            sum(cell.generating_s for cell in cells),
+            list(self.first_tokens) if cells else [],
         )
+
+
+_NO_TIMES: Final = array("d")
 
 
 def _percentiles(samples: Collection[float]) -> tuple[float | None, float | None]:

@@ -1,8 +1,9 @@
 """Recent refusals are counted by stage and code, with the last reason."""
 
+import msgspec
 import pytest
 
-from nexus.observability.metrics.recent_rejections import MAX_KINDS, RecentRejections
+from nexus.observability.metrics.recent_rejections import MAX_KINDS, RecentRejections, merge_rejections
 from nexus.testing.builders import make_attempt, make_outcome
 from tests.support.fakes import FakeClock
 
@@ -60,3 +61,14 @@ def test_the_number_of_kinds_is_limited(rejections):
 
     assert len(rows(rejections)) <= MAX_KINDS + 1
     assert sum(count for _, _, count, _ in rows(rejections)) == 2 * MAX_KINDS
+
+
+def test_the_refusals_of_workers_are_added_up_with_the_last_reason(clock):
+    one, two = RecentRejections(clock=clock), RecentRejections(clock=clock)
+    one.observe(msgspec.structs.replace(spent("last"), received_at=20.0))
+    two.observe(msgspec.structs.replace(spent("first"), received_at=10.0))
+    two.observe(make_outcome(status=404, code="model_not_found", error_message="Model 'x' not found."))
+
+    merged = merge_rejections([one.last_five_minutes(), two.last_five_minutes()])
+
+    assert [(r.by, r.requests, r.reason) for r in merged] == [("budget", 2, "last"), (None, 1, "Model 'x' not found.")]

@@ -1,12 +1,22 @@
 """Every exchange is counted in the step in which it ends, and memory does not grow with traffic."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
-from nexus.observability.metrics.timeline import HOUR_STEPS, MAX_SAMPLES, STEP_S, Figures, Timeline
+from nexus.observability.metrics.timeline import (
+    HOUR_STEPS,
+    MAX_SAMPLES,
+    STEP_S,
+    Figures,
+    RecentSums,
+    Steps,
+    Timeline,
+    figures_of,
+)
 from nexus.testing.builders import make_attempt, make_outcome
 from tests.support.fakes import FakeClock
 
@@ -134,3 +144,33 @@ def test_samples_are_limited(timeline):
         timeline.observe(outcome())
 
     assert len(timeline._first_tokens) == MAX_SAMPLES
+
+
+@given(
+    st.data(), st.lists(st.tuples(st.integers(0, 3 * STEP_S), st.floats(0.01, 9), st.sampled_from("ab")), max_size=30)
+)
+def test_the_timelines_of_workers_add_up_to_that_of_one_process(data, streams):
+    clock = FakeClock()
+    alone, *apart = [Timeline(clock=clock) for _ in range(4)]
+    for pause_s, first_s, backend in streams:
+        clock.now += pause_s
+        ended = outcome(
+            attempt(backend, first_byte_s=first_s, duration_s=first_s + 1), is_stream=True, first_byte_s=first_s
+        )
+        alone.observe(ended)
+        data.draw(st.sampled_from(apart)).observe(ended)
+    alone.spent(1.5)
+    apart[1].spent(1.5)
+
+    sent = [encoded(timeline.steps(), Steps) for timeline in apart]
+    recent = [encoded(timeline.recent(), dict[str, RecentSums]) for timeline in apart]
+
+    # All have begun at the same time, and none of them before the first.
+    assert apart[0].hour_of(1000.0, sent) == alone.hour(1000.0)
+    for backend in "ab":
+        together = figures_of([each[backend] for each in recent if backend in each])
+        assert msgspec.structs.astuple(together) == pytest.approx(msgspec.structs.astuple(alone.figures(backend)))
+
+
+def encoded(part, type_):
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(part), type=type_)
