@@ -119,6 +119,7 @@ class Parent:
         self.blueprint, self._configuration = blueprint, configuration
         self._rejected_reload = None
         self._finish(workers, is_used=True)
+        self._supervisor.let_leave_at_once()
         self._fleet.reconfigure(blueprint.fleet)
         for child in set(self._supervisor.ready) - set(workers):
             # It became ready meanwhile, with the old configuration.

@@ -94,8 +94,7 @@ class Supervisor:
     async def stop(self, stop: Stop) -> None:
         """Tell all workers to stop, wait until they have ended, and kill those that do not in time."""
         self._stopping.set()
-        for succeeded in self._succeeded.values():
-            succeeded.set()
+        self.let_leave_at_once()
         if self._balancing is not None:
             self._balancing.cancel()
         for child in self._running():
@@ -109,6 +108,12 @@ class Supervisor:
             *(self._end(child, patience_s if child.has_served else EXIT_S) for child in self._running())
         )
         await asyncio.gather(*self._keeping, return_exceptions=True)
+
+    def let_leave_at_once(self) -> None:
+        """Let workers that leave wait for their successors no longer, as when they have an old configuration."""
+        for succeeded in self._succeeded.values():
+            succeeded.set()
+        self._succeeded.clear()
 
     def tell_all(self, topic: str, payload: object) -> None:
         """Send a message to each worker that serves."""

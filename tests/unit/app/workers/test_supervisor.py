@@ -161,6 +161,22 @@ async def test_a_worker_that_leaves_accepts_connections_until_its_successor_serv
     await scene.supervisor.stop(Stop())
 
 
+async def test_a_worker_that_leaves_with_an_old_configuration_waits_for_no_successor():
+    scene = Scene()
+    await scene.supervisor.start()
+    leaving = scene.launched[0]
+    scene.act = lambda child: None
+    leaving.leave()
+    await scene.until(lambda: len(scene.launched) == 3)
+
+    scene.supervisor.let_leave_at_once()
+    await scene.until(lambda: ("stop", Stop(drain_s=30.0, is_replaced=True)) in leaving.told)
+
+    assert not scene.launched[2].has_served
+    leaving.end()
+    await scene.supervisor.stop(Stop())
+
+
 async def test_a_stop_waits_for_no_successor():
     scene = Scene()
     await scene.supervisor.start()
