@@ -120,6 +120,7 @@ class Parent:
         self._rejected_reload = None
         self._finish(workers, is_used=True)
         self._supervisor.let_leave_at_once()
+        self._supervisor.start_anew()
         self._fleet.reconfigure(blueprint.fleet)
         for child in set(self._supervisor.ready) - set(workers):
             # It became ready meanwhile, with the old configuration.

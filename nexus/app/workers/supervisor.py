@@ -115,6 +115,13 @@ class Supervisor:
             succeeded.set()
         self._succeeded.clear()
 
+    def start_anew(self) -> None:
+        """Start workers anew that do not serve yet: they would begin to serve with an old configuration."""
+        for child in self._children.values():
+            if not child.has_served and not child.has_ended:
+                child.is_leaving = True
+                child.kill()
+
     def tell_all(self, topic: str, payload: object) -> None:
         """Send a message to each worker that serves."""
         for child in self.ready:
@@ -160,7 +167,7 @@ class Supervisor:
         self._count_changed()
         if child.is_leaving or not await child.ended(EXIT_CODE_S):
             self._let_leave(child)
-        if not child.has_served and not self._stopping.is_set():
+        if not (child.has_served or child.is_leaving or self._stopping.is_set()):
             self._note_failed_start(child.ending, child)
         return child.served_s
 

@@ -177,6 +177,23 @@ async def test_a_worker_that_leaves_with_an_old_configuration_waits_for_no_succe
     await scene.supervisor.stop(Stop())
 
 
+async def test_a_worker_that_does_not_serve_yet_is_started_anew(log):
+    scene = Scene()
+    await scene.supervisor.start()
+    served, ended = scene.launched
+    scene.act = lambda child: None
+    ended.end()
+    await scene.until(lambda: len(scene.launched) == 3)
+
+    scene.supervisor.start_anew()
+    await scene.until(lambda: len(scene.launched) == 4)
+
+    assert [served.has_ended, *(child.has_ended for child in scene.launched[2:])] == [False, True, False]
+    assert len(events(log, "worker_ended")) == 1
+    assert scene.reasons == []
+    await scene.supervisor.stop(Stop())
+
+
 async def test_a_stop_waits_for_no_successor():
     scene = Scene()
     await scene.supervisor.start()
