@@ -6,6 +6,9 @@ of all changes without an answer are voided. So each was made once before that i
 """
 
 import asyncio
+import os
+import socket
+import ssl
 from collections import deque
 from collections.abc import Sequence
 from itertools import chain
@@ -34,6 +37,7 @@ FIRST_RETRY_S: Final = 0.05
 MAX_RETRY_S: Final = 1.0
 VOID_MS: Final = 600_000
 """How long a voided id is kept, in case its change is still on its way."""
+NEEDS_PASSWORD: Final = "it requires a password; name its variable with [plugins.redis] password_env"
 DOWN: Final = (RedisError, OSError, TimeoutError)
 
 
@@ -209,7 +213,9 @@ class Link:
 
     def _said(self, exc: BaseException) -> str:
         if isinstance(exc, AuthenticationError) or isinstance(exc.__cause__, AuthenticationError):
-            reason = "it refuses the user and password"
+            reason = "it refuses the user and password" if self._has_password() else NEEDS_PASSWORD
+        elif isinstance(exc, NoConnectionError) and isinstance(cause := exc.__cause__ or exc.__context__, OSError):
+            reason = f"no connection: {_words(cause)}"
         elif isinstance(exc, TimeoutError):
             reason = f"it did not answer within {self._timeout_s:g} s"
         elif isinstance(exc, StoreError | RedisError):
@@ -217,3 +223,13 @@ class Link:
         else:
             reason = getattr(exc, "strerror", None) or str(exc)
         return f"store {self._place}: {reason}"
+
+    def _has_password(self) -> bool:
+        return self._client.connection_pool.connection_kwargs.get("password") is not None
+
+
+def _words(exc: OSError) -> str:
+    """Return the system's own words: asyncio puts the address in their place."""
+    if isinstance(exc, ssl.SSLError | socket.gaierror) or exc.errno is None:
+        return exc.strerror or str(exc)
+    return os.strerror(exc.errno)

@@ -1,6 +1,7 @@
 """The server: how it is reached, whether it is fit to keep the state, and the scripts that it runs."""
 
 import os
+import ssl
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ SCRIPTS: Final = {name: files("nexus_redis").joinpath(f"{name}.lua").read_text("
 def client_of(config: RedisConfig) -> Redis:
     """Return a client that connects at its first call and never tries again by itself.
 
-    :raises StoreError: the variable with the password is not set.
+    :raises StoreError: the variable with the password is not set, or ``ca_file`` has no certificates.
     """
     options: dict[str, Any] = {
         "client_name": "nexus-proxy",
@@ -35,7 +36,7 @@ def client_of(config: RedisConfig) -> Redis:
     if config.password_env is not None:
         options["password"] = _password(config)
     if config.ca_file is not None:
-        options["ssl_ca_certs"] = config.ca_file
+        options["ssl_ca_certs"] = _certificates(config.ca_file)
     client: Redis = Redis.from_url(config.url, **options)
     return client
 
@@ -71,4 +72,14 @@ def _password(config: RedisConfig) -> str:
     try:
         return os.environ[name]
     except KeyError:
-        raise StoreError(f"the environment variable {name}, named by password_env, is not set") from None
+        raise StoreError(f"the environment variable {name}, named by [plugins.redis] password_env, is not set") from None
+
+
+def _certificates(path: str) -> str:
+    """Return *path* if it can be used; the library would say only "no such file", not which."""
+    try:
+        ssl.create_default_context(cafile=path)
+    except OSError as exc:
+        reason = "it has no certificates" if isinstance(exc, ssl.SSLError) else exc.strerror
+        raise StoreError(f"[plugins.redis] ca_file {path} cannot be used: {reason}") from exc
+    return path

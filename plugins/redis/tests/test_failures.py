@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexus.api import Add, Delete, Put, SlotClaim, StoreError, StoreOutcomeUnknown
+from nexus.testing.ports import free_port
 from nexus.testing.readme_contract import Readme
 from nexus.testing.waiting import eventually
 from nexus_redis import hints
@@ -259,6 +260,22 @@ async def test_a_server_that_is_not_there_is_named(tmp_path):
         await store.open()
 
 
+async def test_a_port_where_nothing_listens_is_said_in_plain_words():
+    store = RedisStore(RedisConfig(url=f"redis://127.0.0.1:{free_port()}"))
+
+    with pytest.raises(StoreError, match=r"^store 127.0.0.1:\d+: no connection: Connection refused$"):
+        await store.open()
+
+
+async def test_a_file_without_certificates_is_named(tmp_path):
+    empty = tmp_path / "ca.pem"
+    empty.touch()
+
+    for path, why in ((empty, "it has no certificates"), (tmp_path / "none", "No such file or directory")):
+        with pytest.raises(StoreError, match=f"ca_file {path} cannot be used: {why}"):
+            await RedisStore(RedisConfig(url="rediss://127.0.0.1", ca_file=str(path))).open()
+
+
 async def test_a_password_comes_from_its_variable_and_is_never_shown(own_server, new_store, monkeypatch):
     server = own_server("--requirepass", "open sesame")
     monkeypatch.setenv("STORE_PASSWORD", "open sesame")
@@ -266,12 +283,12 @@ async def test_a_password_comes_from_its_variable_and_is_never_shown(own_server,
     await store.open()
     await store.close()
 
-    with pytest.raises(StoreError, match="it refuses the user and password"):
+    with pytest.raises(StoreError, match="it requires a password; name its variable"):
         await new_store(server).open()
-    with pytest.raises(StoreError, match="variable NO_SUCH, named by password_env, is not set"):
+    with pytest.raises(StoreError, match=r"variable NO_SUCH, named by \[plugins.redis\] password_env, is not set"):
         await new_store(server, password_env="NO_SUCH").open()
     monkeypatch.setenv("STORE_PASSWORD", "wrong horse")
-    with pytest.raises(StoreError) as refused:
+    with pytest.raises(StoreError, match="it refuses the user and password") as refused:
         await store.open()
     assert "horse" not in str(refused.value)
 

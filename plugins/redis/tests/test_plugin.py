@@ -43,6 +43,8 @@ print([name for name in sys.modules if name.startswith("redis")])
         ({"url": "127.0.0.1:6379"}, "`url` is no address"),
         ({"url": "redis://"}, "`url` is no address"),
         ({"url": "unix://"}, "`url` is no address"),
+        ({"url": "redis://host:6379/abc"}, "`url` may have a port and the number of a database"),
+        ({"url": "redis://host:port/0"}, "`url` may have a port and the number of a database"),
         ({"url": "redis://u:secret@host"}, "name its variable with `password_env`"),
         ({"ca_file": "/ca.pem"}, "`ca_file` needs"),
         ({"prefix": "a:b"}, "prefix"),
