@@ -117,9 +117,9 @@ class Reconciler(ABC):
 
     depends_on: ClassVar[frozenset[Fact] | None] = None
     """What its verdicts depend on besides what many requests share: the candidates, except for their live ``load`` and
-    the time of their last check, the endpoint, the policies, and the model's name as sent and as resolved. Then Nexus
-    remembers them until the candidates change, and calls :meth:`reconcile` only for the first of such requests. None,
-    the default: on anything, so it is always called.
+    the time of their last check, the endpoint, the policies, and the model's name as sent and as resolved. If it is set,
+    Nexus remembers the verdicts until the candidates change, and calls :meth:`reconcile` only for the first of all
+    requests that are alike in this. None, the default: they may depend on anything, so it is called for each request.
 
     Requests with hints, and those that were tried elsewhere before, are always judged by themselves.
     """
@@ -143,8 +143,8 @@ class Reconciler(ABC):
         Asked once for each configuration. An idle stage is not called for requests without hints; unless it implements
         :meth:`may_hold`, not to reserve anything either.
 
-        :param policies: the decoded keys, by plugin, of each traffic policy, and with their defaults of one that sets
-            none; empty without policies.
+        :param policies: for each traffic policy, its decoded keys by the name of the plugin, and at the end the
+            defaults of all keys; empty if there are no policies.
         """
         del policies
         return False
@@ -180,9 +180,11 @@ class Reconciler(ABC):
         return True
 
     def count(self, intent: RoutingIntent) -> None:
-        """Count its verdicts on *intent*, which has no others, for metrics of the stage; they are decided.
+        """Count the verdicts of this stage on *intent*, for its metrics.
 
-        Called after each :meth:`reconcile`, and when its verdicts are remembered instead.
+        Called after each :meth:`reconcile`, and also for a request to which remembered verdicts are applied instead.
+
+        :param intent: with the verdicts of this stage only, which can no longer be changed.
         """
         del intent
 

@@ -32,7 +32,9 @@ class RedisConfig(PluginConfig):
         if parts.scheme not in SCHEMES or not (parts.path if parts.scheme == "unix" else parts.hostname):
             raise ValueError("`url` is no address of a server; give redis://host:6379, rediss://host or unix:///path")
         if parts.scheme != "unix" and not ADDRESS.fullmatch(parts.netloc.rpartition("@")[2] + parts.path):
-            raise ValueError("`url` may have a port and the number of a database after its host, such as redis://host:6379/0")
+            raise ValueError(
+                "`url` may have a port and the number of a database after its host, such as redis://host:6379/0"
+            )
         if parts.password:
             raise ValueError("`url` has a password, which logs would show; name its variable with `password_env`")
         if self.ca_file is not None and parts.scheme != "rediss":

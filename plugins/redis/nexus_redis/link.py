@@ -37,7 +37,7 @@ FIRST_RETRY_S: Final = 0.05
 MAX_RETRY_S: Final = 1.0
 VOID_MS: Final = 600_000
 """How long a voided id is kept, in case its change is still on its way."""
-NEEDS_PASSWORD: Final = "it requires a password; name its variable with [plugins.redis] password_env"
+MISSING_CREDENTIALS: Final = "it requires a password; name its variable with [plugins.redis] password_env"
 DOWN: Final = (RedisError, OSError, TimeoutError)
 
 
@@ -213,7 +213,7 @@ class Link:
 
     def _said(self, exc: BaseException) -> str:
         if isinstance(exc, AuthenticationError) or isinstance(exc.__cause__, AuthenticationError):
-            reason = "it refuses the user and password" if self._has_password() else NEEDS_PASSWORD
+            reason = "it refuses the user and password" if self._has_password() else MISSING_CREDENTIALS
         elif isinstance(exc, NoConnectionError) and isinstance(cause := exc.__cause__ or exc.__context__, OSError):
             reason = f"no connection: {_words(cause)}"
         elif isinstance(exc, TimeoutError):

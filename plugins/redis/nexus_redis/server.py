@@ -72,7 +72,8 @@ def _password(config: RedisConfig) -> str:
     try:
         return os.environ[name]
     except KeyError:
-        raise StoreError(f"the environment variable {name}, named by [plugins.redis] password_env, is not set") from None
+        reason = f"the environment variable {name}, named by [plugins.redis] password_env, is not set"
+        raise StoreError(reason) from None
 
 
 def _certificates(path: str) -> str:
