@@ -1,4 +1,4 @@
-"""Which workers have more requests than their share, and how many connections they close for the others to get them.
+"""Finds workers that have more requests than their share, and how many connections each of them should close.
 
 The kernel spreads new connections evenly, but some stay for hours and carry many more requests than others. A worker
 that is far above the mean closes connections after a request; their clients connect again, to any worker.
@@ -23,5 +23,5 @@ def connections_to_close(requests: Mapping[int, float]) -> dict[int, int]:
     if len(requests) < 2:
         return {}
     mean = sum(requests.values()) / len(requests)
-    most = mean * (1 + MARGIN) + MARGIN_REQUESTS
-    return {worker: max(1, int((own - mean) * PART_AT_ONCE)) for worker, own in requests.items() if own > most}
+    limit = mean * (1 + MARGIN) + MARGIN_REQUESTS
+    return {worker: max(1, int((own - mean) * PART_AT_ONCE)) for worker, own in requests.items() if own > limit}

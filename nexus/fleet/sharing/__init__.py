@@ -3,7 +3,7 @@
 =====================  ==================================================================
 The process that has the fleet
 ``publisher``          publishes the fleet, and takes what followers report and ask
-``division``           keeps the limits that are divided the same as those of the rows
+``division``           keeps the limits that the broker divides equal to those of the rows
 ``replicas``           leases slots from the store that replicas share
 ``shared_decisions``   follows drains and approvals of other replicas
 ``lone_process``       the same for a proxy of one process, which has no followers

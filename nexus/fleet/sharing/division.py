@@ -1,4 +1,4 @@
-"""Keeps the limits that a broker divides the same as those of the rows of a fleet."""
+"""Keeps the limits that the broker divides equal to those in the rows of the fleet."""
 
 from collections.abc import Iterable
 
@@ -23,7 +23,7 @@ def limits_of(row: Backend) -> dict[Key, int]:
 
 
 def parts_of(row: Backend) -> list[str]:
-    """Return the names of these limits, besides that of the backend."""
+    """Return the names of the limits of *row* besides that of the whole backend."""
     return [name for _, name in limits_of(row) if name]
 
 

@@ -1,4 +1,4 @@
-"""Reports how attempts ended to the process that has the fleet: failures at once, successes as far as they matter."""
+"""Reports how attempts ended to the process that has the fleet: failures at once, successes if they matter."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ class OutcomeReports:
         later: Later,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param weigh: returns what an attempt proves that did not end well."""
+        """:param weigh: returns what an attempt that did not end well proves."""
         self.counts_successes: dict[str, bool] = {}
         """By the id of a backend, whether its good answers make a difference now, because it has failed before."""
         self._weigh = weigh

@@ -37,7 +37,7 @@ from nexus.workers.channel import Channel, ChannelError
 log = structlog.get_logger("nexus.fleet")
 
 TICK_S: Final = 0.025
-"""How often changed loads are sent on: with as much in the process that counts, what others know is 50 ms old."""
+"""How often changed loads are sent on. The counting process waits as long, so that others know them after 50 ms."""
 PAGES_EVERY: Final = 40
 """Ticks between two looks at what only pages need."""
 

@@ -30,7 +30,7 @@ BUSY_PAUSE_S: Final = 1.0
 """The longest while requests are in flight here, which the others count."""
 SLOTS_HINT: Final = "slots"
 MARGIN_S: Final = 1.0
-"""So much before its claims expire, a replica counts on them no more."""
+"""How long before its claims expire a replica stops using them."""
 Own = Callable[[Key], Elsewhere]
 
 

@@ -13,8 +13,8 @@ Key = tuple[str, str]
 """The name of a backend, and the backend's own name for a model with a limit of its own; empty: the whole backend."""
 
 OUTSIDE: Final = ""
-"""Stands for all other replicas, as if they were one more process of this one: it has what they have leased, and what
-none has. It is granted slots when they ask for some, which this replica then leases no more."""
+"""Stands for all other replicas, as if they were one more process of this one. It has the slots that they have leased,
+and those that no replica has leased. When they ask for slots, it is granted some, whose lease this replica gives up."""
 NOTHING_WAITS: Final = (0,) * len(PRIORITIES)
 """How many clients wait, of each priority, highest first."""
 

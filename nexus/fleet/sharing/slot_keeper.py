@@ -11,8 +11,8 @@ from nexus.fleet.clock import Later
 from nexus.fleet.sharing.slot_broker import NO_EPOCH, NOTHING_WAITS, Key, SlotOrder, SlotReport
 
 LINGER_S: Final = 0.02
-"""How long a slot that was granted stays although no request can use it: one may need another slot, too, which is on
-its way."""
+"""How long a slot that was granted stays although no request can use it yet: a request may need a slot of the model and
+one of the backend, and the other one may be on its way."""
 MAX_LINGERS: Final = 50
 """How often a slot of a model stays for so long while a request waits for the slot of the backend."""
 NORMAL: Final = 1

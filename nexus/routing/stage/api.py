@@ -117,7 +117,7 @@ class Reconciler(ABC):
 
     depends_on: ClassVar[frozenset[Fact] | None] = None
     """What its verdicts depend on besides what many requests share: the candidates, except for their live ``load`` and
-    the time of their last check, the endpoint, the policies, and the model's name as sent and as resolved. If it is set,
+    the time of their last check, the endpoint, the policies, and the model's name as sent and as resolved. If set,
     Nexus remembers the verdicts until the candidates change, and calls :meth:`reconcile` only for the first of all
     requests that are alike in this. None, the default: they may depend on anything, so it is called for each request.
 

@@ -1,4 +1,4 @@
-"""A deadline for answers, which a busy event loop does not miss for the server."""
+"""A deadline for answers of the server that allows for a busy event loop."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 LATE_FACTOR: Final = 4
-"""An answer that is there is read in about so many turns of the event loop."""
+"""About how many turns of the event loop it takes to read an answer that has arrived."""
 
 
 @asynccontextmanager
 async def answered_within(seconds: float) -> AsyncGenerator[None]:
     """Raise TimeoutError if the body takes longer than *seconds*.
 
-    If the event loop itself comes late to the deadline, the answer may be there unread: then the body gets some turns
-    more, for at most *seconds* again.
+    If the event loop itself is late, the answer may have arrived without being read: then the body gets as much more
+    time as some further turns take, at most *seconds*.
     """
     loop = asyncio.get_running_loop()
     due = loop.time() + seconds

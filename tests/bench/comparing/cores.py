@@ -1,4 +1,4 @@
-"""Which core is whose: the proxy has one for itself, the upstream and the load share another."""
+"""Assigns the cores: the proxy has one for itself, the upstream and the load share another."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Where neighbours come from: Debian, PyPI and npm, each into a place that is not ours."""
+"""Installs neighbours from Debian, PyPI and npm, outside the project's own environment."""
 
 import os
 import shutil

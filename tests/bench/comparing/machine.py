@@ -1,4 +1,4 @@
-"""On what was measured: the machine and the versions that matter."""
+"""The machine on which the benchmark ran, and the versions that matter."""
 
 import importlib.metadata
 import os
