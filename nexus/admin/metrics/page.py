@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from time import perf_counter
 from typing import Final
 
@@ -62,9 +63,9 @@ class MetricsPage:
             written.append(b"# EOF\n")
         return Page(200, f"{content_type}; charset=utf-8", b"".join(written), headers_of(answers))
 
-    async def part(self, _: None = None) -> tuple[msgspec.Raw, ...]:
+    async def part(self, _: None = None) -> tuple[bytes, ...]:
         """Return the metrics of this worker as messages."""
-        sent: list[msgspec.Raw] = []
+        sent: list[bytes] = []
         turn = _Turn()
         async with self._one_at_a_time:
             for source in self._sources:
@@ -88,13 +89,13 @@ class MetricsPage:
         merged, turn = MergedFamilies(), _Turn()
         # The present first: they say which families there are.
         for answer in sorted(answers.answers, key=lambda answer: not answer.is_current):
-            for message in msgspec.msgpack.decode(answer.payload, type=tuple[msgspec.Raw, ...]):
+            for message in msgspec.msgpack.decode(answer.payload, type=tuple[bytes, ...]):
                 if answer.is_current:
                     merged.add(message, answer.worker)
                 else:
                     merged.add_last(message)
                 await turn.may_end()
-        families = (*merged.families(), *self._worker_families(answers.count))
+        families = chain(merged.take(), self._worker_families(answers.count))
         return await self._write(families, is_openmetrics=is_openmetrics)
 
     def _families(self, answered: int) -> Iterator[Family]:
