@@ -128,7 +128,7 @@ class FakeClient:
         if not self.is_gone:
             self.transport.write(data)
             if data and self.pauses_always:
-                self.writing_paused = True
+                self.stop_reading()
 
     write = write_last = write_now
 
@@ -148,8 +148,11 @@ class FakeClient:
     def abort(self) -> None:
         self.transport.abort()
 
-    def begin_stream(self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool) -> None:
+    def begin_stream(
+        self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool
+    ) -> Callable[[bytes], None]:
         self.pause, self.resume = pause, resume
+        return self.write_now
 
     def end_stream(self) -> None:
         self.pause = self.resume = None

@@ -112,10 +112,16 @@ class ClientConnection(BaseProtocol):
         peer = self.transport.get_extra_info("peername") if self.transport is not None else None
         return str(peer[0]) if peer else "unknown"
 
-    def begin_stream(self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool) -> None:
-        """Call *pause* when the client stops reading, and *resume* when it continues, until :meth:`end_stream`."""
+    def begin_stream(
+        self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool
+    ) -> Callable[[bytes], None]:
+        """Call *pause* when the client stops reading, and *resume* when it continues, until :meth:`end_stream`.
+
+        :return: what writes the events: :meth:`write_now`, but for the last call of its own.
+        """
         self._server.starts.streams += self._stream_is_chunked is None
         self._on_pause, self._on_resume, self._stream_is_chunked = pause, resume, is_chunked
+        return self.write_now if self._writer is None else self._writer.write_now
 
     def end_stream(self) -> None:
         self._server.starts.streams -= self._stream_is_chunked is not None

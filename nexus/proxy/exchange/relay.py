@@ -43,6 +43,8 @@ class StreamRelay:
         "_first_content_by",
         "_handed_over",
         "_idle_s",
+        "_is_opaque",
+        "_is_paused",
         "_last_data_at",
         "_loop",
         "_response",
@@ -51,6 +53,7 @@ class StreamRelay:
         "_seen_blocks",
         "_timer",
         "_turn_until",
+        "_write_now",
         "bytes_out",
         "code",
         "done",
@@ -75,6 +78,10 @@ class StreamRelay:
         self._connection = connection
         self._response = response
         self._scan = response.scan
+        self._is_opaque = response.mode is Mode.OPAQUE
+        self._write_now: Callable[[bytes], None] = client.write_now
+        self._is_paused = False
+        """Whether the client takes no more for now."""
         self.is_chunked = is_chunked
         self._idle_s = idle_s
         self._first_content_by = first_content_by
@@ -98,12 +105,14 @@ class StreamRelay:
 
     def start(self) -> None:
         """Take the stream over from its response."""
-        self._client.begin_stream(self.pause, self.resume, is_chunked=self.is_chunked)
+        client = self._client
+        self._write_now = client.begin_stream(self.pause, self.resume, is_chunked=self.is_chunked)
+        self._is_paused = client.writing_paused
         self._response.attach(self)
         if not self.done.done():
             self._watch()
             # The response paused reading when it was ready.
-            if not self._client.writing_paused:
+            if not self._is_paused:
                 self._connection.resume_reading()
 
     @property
@@ -133,7 +142,7 @@ class StreamRelay:
 
     def stop(self) -> None:
         """Detach both ends; to be called exactly once, however the stream ended."""
-        if self._client.writing_paused:
+        if self._is_paused:
             # Nothing was read from the backend because the client did not read: that is no silence of the backend.
             self._figures.alive_at = monotonic()
         self._client.end_stream()
@@ -148,21 +157,21 @@ class StreamRelay:
         # A chunk of length 0 would mark the end of the reply.
         if self.done.done() or not data:
             return
-        response = self._response
         blocks = self._scan.data_blocks
         # A comment is no content, but proves that the backend is at work.
         self._last_data_at = now = monotonic()
-        if blocks != self._seen_blocks or response.mode is Mode.OPAQUE:
+        if blocks != self._seen_blocks or self._is_opaque:
             self._seen_blocks = blocks
-            response.last_content_at = self._figures.alive_at = now
+            self._response.last_content_at = self._figures.alive_at = now
         if self._restore is not None:
             data = self._restore(data)
-        if self._backlog or self._client.writing_paused or len(data) > PIECE_BYTES:
+        size = len(data)
+        if self._backlog or self._is_paused or size > PIECE_BYTES:
             self._backlog.extend(pieces_of(data))
             self._write_backlog()
         else:
-            self.bytes_out += len(data)
-            self._client.write_now(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
+            self.bytes_out += size
+            self._write_now(b"%x\r\n%b\r\n" % (size, data) if self.is_chunked else data)
 
     def finish(self) -> None:
         response = self._response
@@ -197,12 +206,14 @@ class StreamRelay:
 
     def pause(self) -> None:
         """Stop reading from the backend: the client takes no more for now."""
+        self._is_paused = True
         if not self.done.done():
             self._connection.pause_reading()
 
     def resume(self) -> None:
+        self._is_paused = False
         self._write_backlog()
-        if not (self._client.writing_paused or self.done.done()):
+        if not (self._is_paused or self.done.done()):
             self._last_data_at = monotonic()
             self._connection.resume_reading()
 
@@ -210,11 +221,11 @@ class StreamRelay:
 
     def _write(self, data: bytes) -> None:
         self.bytes_out += len(data)
-        self._client.write_now(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
+        self._write_now(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
 
     def _write_backlog(self) -> None:
         backlog = self._backlog
-        while backlog and not self._client.writing_paused:
+        while backlog and not self._is_paused:
             self._write(backlog.popleft())
         if self.done.done() and not backlog and not self._handed_over.is_set():
             self._write_end()
@@ -232,7 +243,7 @@ class StreamRelay:
     def _watch(self) -> None:
         now = monotonic()
         # While the client does not read, the backend is not to blame for its silence.
-        idle_at = (now if self._client.writing_paused else self._last_data_at) + self._idle_s
+        idle_at = (now if self._is_paused else self._last_data_at) + self._idle_s
         if not (self._scan.has_content or self._response.mode is Mode.OPAQUE):
             # Comments alone are no answer: without this limit, they would hold the client until the whole deadline.
             idle_at = self._first_content_by if now < self._first_content_by else self._turn_until(now)

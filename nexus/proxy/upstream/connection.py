@@ -166,14 +166,25 @@ class UpstreamConnection(asyncio.Protocol):
         sink, response = self._sink, self._parser.response
         if sink is None or not self._has_left or response.is_complete:
             self._refuse_unsolicited(data)
-        elif response.has_begun:
-            self._parse(sink, data)
-        elif self.is_reused and self._is_older_than_request():
-            self._report_unsolicited()
-            self._fail(UpstreamFault.RESET, "the backend sent bytes before the request arrived")
-        else:
+            return
+        if not response.has_begun:
+            if self.is_reused and self._is_older_than_request():
+                self._report_unsolicited()
+                self._fail(UpstreamFault.RESET, "the backend sent bytes before the request arrived")
+                return
             response.has_begun = True
-            self._parse(sink, data)
+        try:
+            parts = self._parser.feed(data)
+        except UpstreamError as exc:
+            # The parts before the error count, whether or not they came in an earlier read.
+            self._pass_on(sink, response)
+            self._fail(exc.fault, str(exc))
+            return
+        if len(parts) == 1 and response.head is not None and not response.is_complete:
+            # An event of a stream: most reads bring one.
+            sink.on_body(parts.pop())
+        else:
+            self._pass_on(sink, response)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
@@ -192,30 +203,20 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             sink.on_failed(UpstreamFault.STALE, "a reused connection was closed without a response")
 
-    def _parse(self, sink: ResponseSink, data: bytes) -> None:
-        response = self._parser.response
-        try:
-            self._parser.feed(data)
-        except UpstreamError as exc:
-            # The parts before the error count, whether or not they came in an earlier read.
-            self._pass_on(sink, response)
-            self._fail(exc.fault, str(exc))
-            return
+    def _pass_on(self, sink: ResponseSink, response: ParsedResponse) -> None:
+        """Pass on what was parsed and has not been passed on yet."""
         if response.has_surplus:
             self._report_unsolicited()
             if self.is_reused and response.head is None:
                 # The first of them may be a surplus response to the previous request; nothing tells them apart.
                 self._fail(UpstreamFault.PROTOCOL, "sent more than one response to one request")
                 return
-        self._pass_on(sink, response)
-
-    def _pass_on(self, sink: ResponseSink, response: ParsedResponse) -> None:
         if response.has_head and response.head is None:
             response.head = ResponseHead(response.status, response.headers)
             sink.on_head(response.head)
-        if response.parts and self._sink is sink:
-            data = response.parts[0] if len(response.parts) == 1 else b"".join(response.parts)
-            response.parts.clear()
+        if (parts := self._parser.parts) and self._sink is sink:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
             sink.on_body(data)
         if response.is_complete and self._sink is sink:
             sink.on_end(is_framed=True)

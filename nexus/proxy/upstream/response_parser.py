@@ -1,5 +1,6 @@
 """Parses the responses that arrive on one connection to a backend."""
 
+from collections.abc import Callable
 from typing import Final
 
 import httptools
@@ -87,8 +88,6 @@ class ParsedResponse(msgspec.Struct, eq=False):
     """At least the size of the head so far."""
     barren_bytes: int = 0
     """See :data:`MAX_BARREN_BYTES`."""
-    parts: list[bytes] = []
-    """Parts of the body that were not passed on yet."""
     status: int = 0
     interim: int = 0
     """How many informational responses came before it."""
@@ -97,6 +96,8 @@ class ParsedResponse(msgspec.Struct, eq=False):
     head: ResponseHead | None = None
     """Set when it is passed on."""
     is_complete: bool = False
+    last_parts: int = 0
+    """How many parts of the body came in the read that completed it."""
     has_surplus: bool = False
     """Whether bytes follow that belong to no response."""
     is_keep_alive: bool = False
@@ -104,19 +105,23 @@ class ParsedResponse(msgspec.Struct, eq=False):
 
 
 class ResponseParser:
-    """Fills in :attr:`response`; its owner looks there once per read, which may hold many small chunks.
+    """Fills in :attr:`response` and :attr:`parts`; their owner looks there once per read, which may hold many chunks.
 
     All responses of a connection go through one parser, so that it notices the bytes that follow one.
     """
 
-    __slots__ = ("_parser", "response")
+    __slots__ = ("_parser", "on_body", "parts", "response")
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self.response = ParsedResponse()
+        self.parts: list[bytes] = []
+        """Parts of the body that were not passed on yet; their owner removes them."""
+        self.on_body: Callable[[bytes], None] = self.parts.append
+        """What httptools calls for each chunk: no function of ours, as a read may hold many."""
+        self._parser = httptools.HttpResponseParser(self)
 
-    def feed(self, data: bytes) -> None:
-        """Parse *data*.
+    def feed(self, data: bytes) -> list[bytes]:
+        """Parse *data*, and return :attr:`parts`.
 
         :raises UpstreamError: PROTOCOL: it breaks HTTP/1.1 or a limit; what was parsed before that stays.
         """
@@ -133,12 +138,17 @@ class ResponseParser:
                 reason = str(limit) if is_limit else f"not an HTTP/1.1 response: {type(exc).__name__}"
                 raise UpstreamError(UpstreamFault.PROTOCOL, reason) from exc
             response.has_surplus = True
-        if response.parts or response.is_complete:
+        parts = self.parts
+        if response.is_complete:
+            # What follows the end is no part of this body.
+            del parts[response.last_parts :]
+        elif parts:
             response.barren_bytes = 0
-            return
-        response.barren_bytes += len(data)
-        if response.barren_bytes > MAX_BARREN_BYTES:
-            raise UpstreamError(UpstreamFault.PROTOCOL, "sent an endless header, trailer or chunk size")
+        else:
+            response.barren_bytes += len(data)
+            if response.barren_bytes > MAX_BARREN_BYTES:
+                raise UpstreamError(UpstreamFault.PROTOCOL, "sent an endless header, trailer or chunk size")
+        return parts
 
     # httptools callbacks
 
@@ -177,13 +187,11 @@ class ResponseParser:
                 name.lower() in _LENGTH_HEADERS and value.strip() != b"0" for name, value in headers
             )
 
-    def on_body(self, data: bytes) -> None:
-        if not self.response.is_complete:
-            self.response.parts.append(data)
-
     def on_message_complete(self) -> None:
-        if self.response.has_head:
-            self.response.is_complete = True
+        response = self.response
+        if response.has_head and not response.is_complete:
+            response.is_complete = True
+            response.last_parts = len(self.parts)
 
 
 def _is_too_large(headers: HeaderList) -> bool:

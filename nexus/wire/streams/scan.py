@@ -102,13 +102,18 @@ class StreamScan(ABC):
         if not block or not self._has_data(block):
             return block
         self.data_blocks += 1
-        seen = block if len(block) < LARGE_BLOCK_BYTES else self._shortened(block)
-        self._recent.append(seen if len(seen) < LARGE_BLOCK_BYTES else self._framing.tail(seen))
+        if len(block) < LARGE_BLOCK_BYTES:
+            seen = recent = block
+        else:
+            seen = self._shortened(block)
+            recent = seen if len(seen) < LARGE_BLOCK_BYTES else self._framing.tail(seen)
+        self._recent.append(recent)
         if not self.has_content:
             self._look_for_content(seen)
-        if self.error_mark in seen and not self.has_error:
+        # Searched with find, as ``mark in seen`` first raises and drops an exception: CPython asks for a number.
+        if seen.find(self.error_mark) >= 0 and not self.has_error:
             self.has_error = any(self.purpose(event) is Purpose.ERROR for event in self._framing.events(seen))
-        if self.usage_mark in seen:
+        if seen.find(self.usage_mark) >= 0:
             self._usage_block = seen
         self._bytes += len(block)
         self._lines += block.count(b"\n")

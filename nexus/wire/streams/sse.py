@@ -15,6 +15,7 @@ _LINE_END: Final = re.compile(rb"\r\n?")
 _BOM: Final = b"\xef\xbb\xbf"
 _TAIL_EVENTS: Final = 8
 _DATA: Final = b"data: "
+_DATA_FIRST: Final = (b"data", _BOM + b"data")
 
 
 class SSEFraming(EventBuffer):
@@ -27,9 +28,9 @@ class SSEFraming(EventBuffer):
 
         :raises EventTooLargeError: an event is longer than its room allows.
         """
-        # The usual case: one or more whole events with plain line ends.
+        # The usual case: one or more whole events. Whatever the line ends before them, two LF end an event.
         longest = self.room.max_event_bytes
-        if not self.rest and data.endswith(b"\n\n") and b"\r" not in data and len(data) <= longest:
+        if not self.rest and data.endswith(b"\n\n") and len(data) <= longest:
             return data
         rest = self.rest
         searched = max(0, len(rest) - _MAX_BOUNDARY_BYTES + 1)
@@ -74,7 +75,7 @@ class SSEFraming(EventBuffer):
     @staticmethod
     def has_data(block: bytes) -> bool:
         """Whether *block* has more than comments."""
-        return block.startswith((b"data", _BOM + b"data")) or b"\ndata" in block or b"\rdata" in block
+        return block.startswith(_DATA_FIRST) or b"\ndata" in block or b"\rdata" in block
 
     @classmethod
     def events(cls, block: bytes) -> list[Event]:
