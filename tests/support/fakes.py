@@ -154,6 +154,9 @@ class FakeClient:
         self.pause, self.resume = pause, resume
         return self.write_now
 
+    def turn_to_settle(self) -> asyncio.Future[None] | None:
+        return None
+
     def end_stream(self) -> None:
         self.pause = self.resume = None
 

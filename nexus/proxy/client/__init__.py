@@ -4,7 +4,7 @@
 ``server``          accepts connections, and ends them when the proxy drains
 ``descriptors``     turns clients away while file descriptors are short
 ``connection``      one connection: its requests in turn, and the replies; cancels a request whose client leaves
-``starts``          starts few requests in one turn of the event loop
+``starts``          starts and settles few requests in one turn of the event loop
 ``request_reader``  splits the bytes of a connection into requests, and queues these
 ``chunked_body``    finds the end of a chunked body
 ``timeouts``        the header timeout and the keep-alive timeout

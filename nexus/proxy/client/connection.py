@@ -123,6 +123,10 @@ class ClientConnection(BaseProtocol):
         self._on_pause, self._on_resume, self._stream_is_chunked = pause, resume, is_chunked
         return self.write_now if self._writer is None else self._writer.write_now
 
+    def turn_to_settle(self) -> asyncio.Future[None] | None:
+        """Return what to await before a stream is settled, so that many ends delay no events; None: do it now."""
+        return self._server.starts.turn_to_settle()
+
     def end_stream(self) -> None:
         self._server.starts.streams -= self._stream_is_chunked is not None
         self._on_pause = self._on_resume = self._stream_is_chunked = None

@@ -126,12 +126,14 @@ class StreamRelay:
         Losing the client's connection cancels this wait: an end that came before that counts all the same.
         """
         try:
-            return await self.done
+            await self.done
+            if (turn := self._client.turn_to_settle()) is not None:
+                await turn
         except asyncio.CancelledError:
             is_over = self.done.done() and not self.done.cancelled()
             if not is_over or (self._backlog and self.code is None):
                 raise
-            return self.done.result()
+        return self.done.result()
 
     async def taken(self) -> None:
         """Wait, after the end, until the client has taken everything; a client that leaves cancels the wait."""

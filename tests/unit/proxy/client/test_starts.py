@@ -21,6 +21,9 @@ class StillLoop:
     def call_soon(self, callback):
         self.ready.append(callback)
 
+    def create_future(self):
+        return asyncio.get_running_loop().create_future()
+
     def turn(self):
         """Run what is ready, and not what becomes ready meanwhile."""
         ready, self.ready = self.ready, []
@@ -64,6 +67,32 @@ async def test_beside_streams_few_start_in_each_turn_in_their_order(starts, wait
     assert (first, second) == (MAX_STARTED, 2 * MAX_STARTED)
     assert all(started(waiters))
     assert not loop.ready
+
+
+async def test_many_streams_that_end_at_once_are_settled_a_few_in_each_turn(starts, waiters, loop):
+    first = [starts.turn_to_settle() for _ in range(MAX_STARTED)]
+    others = [starts.turn_to_settle() for _ in range(MAX_STARTED)]
+    starts.wake(waiters[0])
+
+    assert first == [None] * MAX_STARTED
+    assert not any(started(others))
+    loop.turn()
+    assert all(started(others))
+    assert not waiters[0].done()
+    loop.turn()
+    assert waiters[0].done()
+
+
+async def test_a_stream_that_is_settled_announces_no_write(loop):
+    announced = []
+    starts = Starts(loop, None)
+    starts.announce = lambda: announced.append(1)
+
+    turns = [starts.turn_to_settle() for _ in range(MAX_STARTED + 1)]
+    loop.turn()
+
+    assert turns[-1].done()
+    assert not announced
 
 
 async def test_a_request_does_not_overtake_those_that_wait(starts, waiters, loop):
