@@ -99,6 +99,13 @@ class FakeTransport(asyncio.Transport):
         self.is_reading_paused = False
 
 
+class FakeStarts:
+    """Lets each stream be settled as soon as it has ended."""
+
+    def turn_to_settle(self) -> asyncio.Future[None] | None:
+        return None
+
+
 class FakeClient:
     """A client's connection as an exchange knows it."""
 
@@ -114,6 +121,7 @@ class FakeClient:
         self.pauses_always = False
         """Whether it stops reading after each write."""
         self.resumed = asyncio.Event()
+        self.starts = FakeStarts()
         self.pause: Callable[[], None] | None = None
         self.resume: Callable[[], None] | None = None
 
@@ -148,14 +156,8 @@ class FakeClient:
     def abort(self) -> None:
         self.transport.abort()
 
-    def begin_stream(
-        self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool
-    ) -> Callable[[bytes], None]:
+    def begin_stream(self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool) -> None:
         self.pause, self.resume = pause, resume
-        return self.write_now
-
-    def turn_to_settle(self) -> asyncio.Future[None] | None:
-        return None
 
     def end_stream(self) -> None:
         self.pause = self.resume = None

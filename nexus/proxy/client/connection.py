@@ -64,7 +64,9 @@ class ClientConnection(BaseProtocol):
         "heads",
         "is_surplus",
         "last_request",
+        "starts",
         "task",
+        "write_now",
     )
 
     transport: asyncio.Transport | None
@@ -72,6 +74,7 @@ class ClientConnection(BaseProtocol):
     def __init__(self, server: "ProxyServer") -> None:
         super().__init__(server.loop)
         self._server = server
+        self.starts = server.starts
         self._pending = PendingRequests(self, server.loop)
         self._waiter: asyncio.Future[None] | None = None
         self._timeouts = ClientTimeouts(
@@ -86,6 +89,8 @@ class ClientConnection(BaseProtocol):
         """Whether a part of the reply to the current request has been written."""
         self._writer: BatchedWriter | None = None
         """None before the connection is made, and after it is lost."""
+        self.write_now: Callable[[bytes], None]
+        """Writes to the client without waiting for other writes of this turn; set when the connection is made."""
         self._stall: WriteStall
         """Set when the connection is made."""
         self.has_stalled = False
@@ -112,23 +117,13 @@ class ClientConnection(BaseProtocol):
         peer = self.transport.get_extra_info("peername") if self.transport is not None else None
         return str(peer[0]) if peer else "unknown"
 
-    def begin_stream(
-        self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool
-    ) -> Callable[[bytes], None]:
-        """Call *pause* when the client stops reading, and *resume* when it continues, until :meth:`end_stream`.
-
-        :return: what writes the events: :meth:`write_now`, but for the last call of its own.
-        """
-        self._server.starts.streams += self._stream_is_chunked is None
+    def begin_stream(self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool) -> None:
+        """Call *pause* when the client stops reading, and *resume* when it continues, until :meth:`end_stream`."""
+        self.starts.streams += self._stream_is_chunked is None
         self._on_pause, self._on_resume, self._stream_is_chunked = pause, resume, is_chunked
-        return self.write_now if self._writer is None else self._writer.write_now
-
-    def turn_to_settle(self) -> asyncio.Future[None] | None:
-        """Return what to await before a stream is settled, so that many ends delay no events; None: do it now."""
-        return self._server.starts.turn_to_settle()
 
     def end_stream(self) -> None:
-        self._server.starts.streams -= self._stream_is_chunked is not None
+        self.starts.streams -= self._stream_is_chunked is not None
         self._on_pause = self._on_resume = self._stream_is_chunked = None
 
     def hand_over(self, receive: Callable[[bytes], None]) -> None:
@@ -144,11 +139,6 @@ class ClientConnection(BaseProtocol):
                 data = self._half_closed.rest_of(data)
             self._has_begun = not data.startswith(_INTERIM)
             self._writer.write(data)
-
-    def write_now(self, data: bytes) -> None:
-        """Write to the client without waiting for other writes of this turn of the event loop."""
-        if self._writer is not None:
-            self._writer.write_now(data)
 
     def write_last(self, data: bytes) -> None:
         """Write the end of a reply; writing is then paused until all of it has left this process."""
@@ -306,6 +296,7 @@ class ClientConnection(BaseProtocol):
         super().connection_made(transport)
         self._writer = BatchedWriter(transport, server.batch)  # type: ignore[arg-type]
         self._writer.allow_buffering()
+        self.write_now = self._writer.write_now
         self._stall = WriteStall(
             self._loop, self._writer, sock.fileno(), limit_s=lambda: server.write_stall_s, give_up=self._cut_stalled
         )
@@ -373,7 +364,7 @@ class ClientConnection(BaseProtocol):
             timeouts.stop_awaiting_head()
 
     def _wake(self) -> None:
-        waiter, starts = self._waiter, self._server.starts
+        waiter, starts = self._waiter, self.starts
         if waiter is not None and not waiter.done():
             if starts.streams:
                 starts.wake(waiter)

@@ -79,7 +79,7 @@ class StreamRelay:
         self._response = response
         self._scan = response.scan
         self._is_opaque = response.mode is Mode.OPAQUE
-        self._write_now: Callable[[bytes], None] = client.write_now
+        self._write_now = client.write_now
         self._is_paused = False
         """Whether the client takes no more for now."""
         self.is_chunked = is_chunked
@@ -105,9 +105,8 @@ class StreamRelay:
 
     def start(self) -> None:
         """Take the stream over from its response."""
-        client = self._client
-        self._write_now = client.begin_stream(self.pause, self.resume, is_chunked=self.is_chunked)
-        self._is_paused = client.writing_paused
+        self._client.begin_stream(self.pause, self.resume, is_chunked=self.is_chunked)
+        self._is_paused = self._client.writing_paused
         self._response.attach(self)
         if not self.done.done():
             self._watch()
@@ -127,7 +126,7 @@ class StreamRelay:
         """
         try:
             await self.done
-            if (turn := self._client.turn_to_settle()) is not None:
+            if (turn := self._client.starts.turn_to_settle()) is not None:
                 await turn
         except asyncio.CancelledError:
             is_over = self.done.done() and not self.done.cancelled()

@@ -453,7 +453,7 @@ async def test_a_client_that_leaves_ends_the_waiting(make_relay):
 async def test_an_end_counts_when_the_client_leaves_while_many_others_are_settled(make_relay, client, monkeypatch):
     relay, response = make_relay()
     turn = asyncio.get_running_loop().create_future()
-    monkeypatch.setattr(client, "turn_to_settle", lambda: turn)
+    monkeypatch.setattr(client.starts, "turn_to_settle", lambda: turn)
     waiting = start(relay.end(), name="exchange")
     response.on_body(b"end\n")
     response.on_end(is_framed=True)
