@@ -31,6 +31,8 @@ class Sent(msgspec.Struct):
     status: int | None = None
     """None: no answer began."""
     failure: str = ""
+    is_sent: bool = True
+    """Whether it was written; a client that leaves early may not have connected yet."""
 
 
 class Traffic:
@@ -52,7 +54,9 @@ class Traffic:
         names, weights = [*KINDS], [weight for weight, _ in KINDS.values()]
         while loop.time() < self._until:
             headers = {"Authorization": f"Bearer {chance.choice(KEYS)}"}
-            async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=WITHIN_S)) as session:
+            async with aiohttp.ClientSession(
+                headers=headers, timeout=aiohttp.ClientTimeout(total=WITHIN_S), trace_configs=[_tracing()]
+            ) as session:
                 for _ in range(REQUESTS_PER_SESSION):
                     if loop.time() >= self._until:
                         break
@@ -66,7 +70,9 @@ class Traffic:
 
         async def one(chance: Random) -> None:
             headers = {"Authorization": f"Bearer {KEYS[0]}"}
-            async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=WITHIN_S)) as session:
+            async with aiohttp.ClientSession(
+                headers=headers, timeout=aiohttp.ClientTimeout(total=WITHIN_S), trace_configs=[_tracing()]
+            ) as session:
                 body = {**_chat(chance, "narrow", characters=20, stream=True), "max_tokens": 150}
                 await self.send(session, "/v1/chat/completions", body)
 
@@ -90,12 +96,14 @@ class Traffic:
         """
         loop = asyncio.get_running_loop()
         name = f"soak-{next(self._number)}"
-        sent = self.sent[name] = Sent(loop.time())
+        sent = self.sent[name] = Sent(loop.time(), is_sent=False)
         headers = {"Content-Type": JSON, "X-Request-Id": name}
         try:
             async with (
                 asyncio.timeout(leave_s),
-                session.post(self._url + path, data=msgspec.json.encode(body), headers=headers) as answer,
+                session.post(
+                    self._url + path, data=msgspec.json.encode(body), headers=headers, trace_request_ctx=sent
+                ) as answer,
             ):
                 sent.status = answer.status
                 reads = 0
@@ -116,7 +124,9 @@ class Traffic:
         loop = asyncio.get_running_loop()
         while loop.time() < self._until:
             headers = {"Authorization": f"Bearer {KEYS[0]}"}
-            async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=WITHIN_S)) as session:
+            async with aiohttp.ClientSession(
+                headers=headers, timeout=aiohttp.ClientTimeout(total=WITHIN_S), trace_configs=[_tracing()]
+            ) as session:
                 try:
                     for page in ("/metrics", "/v1/stats", "/admin/backends", "/v1/models", "/health"):
                         async with session.get(self._url + page) as answer:
@@ -137,6 +147,18 @@ class Traffic:
                         self.pages[101] += 1
             except TimeoutError:
                 return
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    """Note of each request that it is written."""
+
+    async def written(_: object, context: Any, __: object) -> None:
+        if isinstance(context.trace_request_ctx, Sent):
+            context.trace_request_ctx.is_sent = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_chunk_sent.append(written)
+    return tracing
 
 
 Sending = Callable[[Traffic, aiohttp.ClientSession, Random], Awaitable[None]]

@@ -27,6 +27,7 @@ def test_a_process_that_was_killed_in_the_first_third_is_not_judged():
 
 def test_each_request_needs_exactly_one_access_line():
     sent = {name: Sent(10.0, 11.0, 200) for name in ("once", "twice", "never")}
+    sent["left before"] = Sent(10.0, 11.0, is_sent=False)
 
     wrong, lost = wrongly_logged(
         sent, [line("once"), line("twice"), line("twice"), line("a stranger")], killed_at=100.0
