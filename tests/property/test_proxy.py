@@ -4,7 +4,7 @@ import asyncio
 from itertools import pairwise
 
 from aiohttp.http import HttpVersion11, RawRequestMessage
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -542,6 +542,7 @@ VALUES = ["", "1", "22", "\xe9", "a\x01", "two words", OUR_KEY.decode(), f"x {OU
 
 
 @thoroughly
+@example(names=["accept", "content-length"], requests=[["", "1"], ["", "\xe9"]])
 @given(
     names=st.lists(spelt([*HARMLESS, *FORBIDDEN_UP, *READ, *BROWSERS]), max_size=6),
     requests=st.lists(st.lists(st.sampled_from(VALUES), min_size=6, max_size=6), min_size=2, max_size=5),

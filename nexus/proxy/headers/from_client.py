@@ -188,7 +188,7 @@ class HeadMemory:
     def _changes(self, message: RawRequestMessage) -> list[int] | None:
         """Return the indexes of the headers whose values differ from the last head's, except that of the length.
 
-        None: other headers, or too many that differ.
+        None: other headers, or too many that differ. A length that is no number is one that differs.
         """
         raw, last, length_at = message.raw_headers, self._raw, self._length_at
         if len(raw) != len(last) or message.version != self._version:
@@ -199,7 +199,7 @@ class HeadMemory:
         for at in changes:
             if raw[at][0] != last[at][0]:
                 return None
-        if length_at in changes:
+        if length_at in changes and raw[length_at][1].isdigit():
             changes.remove(length_at)
         return changes
 
