@@ -1,7 +1,5 @@
 """Hypothesis strategies for models, backends, fleets and requirements."""
 
-from typing import Any
-
 from hypothesis import strategies as st
 
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
@@ -12,56 +10,64 @@ from nexus.testing.builders import make_backend
 MODELS = ("llama3", "qwen3", "org/mixtral-8x7b")
 
 
+# Made once: hypothesis checks each strategy when it is first drawn from.
+_KNOWN = st.none() | st.booleans()
+_MODEL_FACTS = st.builds(
+    ModelFacts,
+    name=st.sampled_from(MODELS),
+    context_length=st.none() | st.integers(1, 9000),
+    vision=_KNOWN,
+    tools=_KNOWN,
+    json_mode=_KNOWN,
+    embeddings=_KNOWN,
+    zone=st.none() | st.sampled_from(["restricted", "open"]),
+    tier=st.none() | st.integers(1, 5),
+)
+_LOADS = st.builds(
+    BackendLoad,
+    in_flight=st.integers(0, 4),
+    latency_ms=st.none() | st.integers(0, 5000),
+    probing=st.booleans(),
+)
+_FIELDS = st.fixed_dictionaries(
+    {
+        "status": st.sampled_from([*Status, Status.HEALTHY, Status.HEALTHY]),
+        "breaker": st.sampled_from([*Breaker, Breaker.CLOSED]),
+        "is_cooling": st.booleans(),
+        "is_busy": st.booleans(),
+        "is_refusing": st.booleans(),
+        "is_replaced": st.booleans(),
+        "priority": st.integers(0, 100),
+        "tier": st.integers(1, 5),
+        "max_in_flight": st.integers(1, 4),
+        "endpoints": st.sampled_from([frozenset({"openai.chat"}), frozenset({"ollama.chat"})]),
+        "load": _LOADS,
+        "zone": st.sampled_from(["local", "cloud"]),
+        "models": st.lists(_MODEL_FACTS, max_size=3, unique_by=lambda facts: facts.name),
+    }
+)
+
+
 def model_facts() -> st.SearchStrategy[ModelFacts]:
     """Generate facts about one of a few models, many of them unknown."""
-    known = st.none() | st.booleans()
-    return st.builds(
-        ModelFacts,
-        name=st.sampled_from(MODELS),
-        context_length=st.none() | st.integers(1, 9000),
-        vision=known,
-        tools=known,
-        json_mode=known,
-        embeddings=known,
-        zone=st.none() | st.sampled_from(["restricted", "open"]),
-        tier=st.none() | st.integers(1, 5),
-    )
+    return _MODEL_FACTS
 
 
-@st.composite
-def backends(draw: st.DrawFn, name: str = "gpu-1") -> Backend:
+def backends(name: str = "gpu-1") -> st.SearchStrategy[Backend]:
     """Generate a backend in any state."""
-    fields: dict[str, Any] = {
-        "status": draw(st.sampled_from([*Status, Status.HEALTHY, Status.HEALTHY])),
-        "breaker": draw(st.sampled_from([*Breaker, Breaker.CLOSED])),
-        "is_cooling": draw(st.booleans()),
-        "is_busy": draw(st.booleans()),
-        "is_refusing": draw(st.booleans()),
-        "is_replaced": draw(st.booleans()),
-        "priority": draw(st.integers(0, 100)),
-        "tier": draw(st.integers(1, 5)),
-        "max_in_flight": draw(st.integers(1, 4)),
-        "endpoints": draw(st.sampled_from([frozenset({"openai.chat"}), frozenset({"ollama.chat"})])),
-        "load": draw(loads()),
-    }
-    models = draw(st.lists(model_facts(), max_size=3, unique_by=lambda facts: facts.name))
-    return make_backend(name, zone=draw(st.sampled_from(["local", "cloud"])), models=models, **fields)
+    return _FIELDS.map(lambda fields: make_backend(name, **fields))
 
 
-@st.composite
-def loads(draw: st.DrawFn) -> BackendLoad:
+def loads() -> st.SearchStrategy[BackendLoad]:
     """Generate live counters, below any limit."""
-    return BackendLoad(
-        in_flight=draw(st.integers(0, 4)),
-        latency_ms=draw(st.none() | st.integers(0, 5000)),
-        probing=draw(st.booleans()),
-    )
+    return _LOADS
 
 
-@st.composite
-def fleets(draw: st.DrawFn, max_size: int = 6) -> tuple[Backend, ...]:
+def fleets(max_size: int = 6) -> st.SearchStrategy[tuple[Backend, ...]]:
     """Generate the backends of a fleet, with unique names; the fleet may be empty."""
-    return tuple(draw(backends(name=f"gpu-{number}")) for number in range(draw(st.integers(0, max_size))))
+    return st.lists(_FIELDS, max_size=max_size).map(
+        lambda rows: tuple([make_backend(f"gpu-{number}", **fields) for number, fields in enumerate(rows)])
+    )
 
 
 def requirements() -> st.SearchStrategy[Requirements]:

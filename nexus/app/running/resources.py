@@ -39,11 +39,13 @@ class OwnResources:
 
         :param port: the actual port of this proxy, which is never its own backend.
         """
+        # Its host cannot change in a reload. The fleet must not hold the blueprint, which a reload replaces.
+        host = blueprint.config.server.host
         return Fleet(
             blueprint.fleet,
             discoverers=guarded_discoverers(blueprint.contributions),
             own_port=port,
-            is_own=lambda url: is_own_address(url, blueprint.config.server.host, port),
+            is_own=lambda url: is_own_address(url, host, port),
             store=store,
             load=load_backend_here,
         )
