@@ -42,7 +42,8 @@ def here(tmp_path):
 
 
 def states(tmp_path):
-    return [json.loads(path.read_text()) for path in (tmp_path / "nexus-proxy").glob("*.json")]
+    # One that is being written has a name that begins with a dot.
+    return [json.loads(path.read_text()) for path in (tmp_path / "nexus-proxy").glob("proxy-*.json")]
 
 
 def test_the_proxy_is_found_that_this_user_started_and_is_named_in_every_answer(folder, tmp_path, command):

@@ -82,9 +82,10 @@ def replicas(redis_server, tmp_path_factory):
     """Three proxies before a paid and a local backend, whose server of Redis keeps nothing on disk."""
     cloud = Simulator(Settings(name="cloud", models=("paid",)))
     gpu = Simulator(Settings(name="gpu", models=("llama3",)))
-    # It refuses what exceeds the limit by one, so a limit that did not hold would show.
+    # It refuses what exceeds the limit by two, so a limit that each replica had for itself would show. By one it may be
+    # exceeded from its own view, as it frees a slot only after the last byte of an answer has left.
     narrow = Simulator(
-        Settings(name="narrow", models=("qwen3",), ttft_s=0.05, answer_tokens=2, concurrency=LIMIT, queue_size=0)
+        Settings(name="narrow", models=("qwen3",), ttft_s=0.05, answer_tokens=2, concurrency=LIMIT, queue_size=1)
     )
     slow = Simulator(Settings(name="slow", models=("sloth",), tokens_per_s=5, answer_tokens=200))
     with in_thread(cloud, gpu, narrow, slow), ExitStack() as running:
