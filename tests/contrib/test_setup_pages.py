@@ -135,6 +135,9 @@ def test_nginx_understands_the_page(scratch, blocks_of):
     scratch.write("/etc/ssl/llm.example.com.key", certificate.private_key_pem.bytes().decode())
     scratch.write("/etc/nginx.conf", f"events {{}}\nhttp {{\n{config}}}\n")
 
+    # Debian's package has these folders, in which the test of a configuration makes others and opens the log.
+    for folder in ("/var/lib/nginx", "/var/log/nginx"):
+        scratch.path(folder).mkdir(parents=True, exist_ok=True)
     done = scratch.run(["nginx", "-t", "-c", "/etc/nginx.conf", "-g", "error_log stderr;"])
 
     assert done.returncode == 0, done.stderr
