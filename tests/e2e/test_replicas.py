@@ -1,4 +1,8 @@
-"""Three started replicas share a budget, slots and drains by a real Redis, which hangs, and comes back without data."""
+"""Three started replicas share a budget, slots and drains by a real Redis, which then hangs, and loses its data.
+
+In this order: after a loss, limits hold once each replica has renewed its leases, and hints arrive once each has
+connected again.
+"""
 
 import asyncio
 import importlib.util
@@ -128,6 +132,31 @@ def local_answer_s(nexus, count=20):
     return statistics.median(taken), max(taken)
 
 
+def test_replicas_hold_the_limit_of_a_backend_together(replicas):
+    def ask_once(number):
+        with client_of(replicas[number % REPLICAS]) as client:
+            return client.chat.completions.create(**question("qwen3"))
+
+    with ThreadPoolExecutor(12) as pool:
+        replies = list(pool.map(ask_once, range(36)))
+
+    assert len(replies) == 36
+    lines = [line for nexus in replicas for line in nexus.log_lines("exchange_finished") if line["model"] == "qwen3"]
+    assert {line["attempts"] for line in lines} == {1}
+
+
+def status_of(nexus, name):
+    return next(row["status"] for row in nexus.get_json("/admin/backends")["backends"] if row["name"] == name)
+
+
+def test_a_drain_holds_for_all_replicas_and_ends_for_all(replicas):
+    assert ask(replicas[0].url, "/admin/backends/slow/drain", b"").status == 200
+    until(lambda: {status_of(nexus, "slow") for nexus in replicas} == {"draining"})
+
+    assert ask(replicas[1].url, "/admin/backends/slow/undrain", b"").status == 200
+    until(lambda: {status_of(nexus, "slow") for nexus in replicas} == {"healthy"})
+
+
 async def test_of_six_hundred_requests_the_replicas_admit_what_the_budget_covers(replicas):
     counts = await asyncio.gather(*(admitted(nexus) for nexus in replicas))
 
@@ -178,31 +207,6 @@ def client_of(nexus):
 
 def question(model):
     return {"model": model, "messages": [{"role": "user", "content": "hello"}]}
-
-
-def test_replicas_hold_the_limit_of_a_backend_together(replicas):
-    def ask_once(number):
-        with client_of(replicas[number % REPLICAS]) as client:
-            return client.chat.completions.create(**question("qwen3"))
-
-    with ThreadPoolExecutor(12) as pool:
-        replies = list(pool.map(ask_once, range(36)))
-
-    assert len(replies) == 36
-    lines = [line for nexus in replicas for line in nexus.log_lines("exchange_finished") if line["model"] == "qwen3"]
-    assert {line["attempts"] for line in lines} == {1}
-
-
-def status_of(nexus, name):
-    return next(row["status"] for row in nexus.get_json("/admin/backends")["backends"] if row["name"] == name)
-
-
-def test_a_drain_holds_for_all_replicas_and_ends_for_all(replicas):
-    assert ask(replicas[0].url, "/admin/backends/slow/drain", b"").status == 200
-    until(lambda: {status_of(nexus, "slow") for nexus in replicas} == {"draining"})
-
-    assert ask(replicas[1].url, "/admin/backends/slow/undrain", b"").status == 200
-    until(lambda: {status_of(nexus, "slow") for nexus in replicas} == {"healthy"})
 
 
 def test_a_replica_that_is_killed_returns_its_slots_in_time(replicas):
