@@ -43,18 +43,28 @@ def without_vectors(document: bytes) -> bytes:
     If *document* is valid JSON, so is the result.
     """
     kept: list[bytes] = []
-    begin = at = 0
-    while at + _WINDOW <= len(document):
-        # Elsewhere than in a vector, a quote is found after a few bytes.
-        if document.find(b'"', at, at + _WINDOW) >= 0:
-            at += _WINDOW
-            continue
-        start, end = document.rfind(b'"', begin, at) + 1, document.find(b'"', at)
-        at = end if end >= 0 else len(document)
-        for first, last in _vectors(document, start, at):
+    begin = 0
+    for start, end in without_quotes(document, _WINDOW):
+        for first, last in _vectors(document, start, end):
             kept += document[begin:first], b"0"
             begin = last
     return b"".join((*kept, document[begin:])) if kept else document
+
+
+def without_quotes(document: bytes, window: int) -> Iterator[tuple[int, int]]:
+    """Yield the spans between two quotes, or between one and an end of *document*, that fill a window of bytes.
+
+    A span of twice the size of *window* always fills one. Linear in the length of *document*.
+    """
+    begin = at = 0
+    while at + window <= len(document):
+        # Elsewhere than in a long string or list of numbers, a quote is found after a few bytes.
+        if document.find(b'"', at, at + window) >= 0:
+            at += window
+            continue
+        start, end = document.rfind(b'"', begin, at) + 1, document.find(b'"', at)
+        begin = at = end if end >= 0 else len(document)
+        yield start, at
 
 
 def _vectors(document: bytes, start: int, end: int) -> Iterable[tuple[int, int]]:

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from nexus.wire.documents import read
+from nexus.wire.documents import read, without_quotes
 
 FILE_BYTES: Final = 4096
 """An ASCII string without blanks of at least this length is taken for a file in base64."""
@@ -26,17 +26,10 @@ def without_files(raw: bytes, replaced: Callable[[bytes], bytes] = lambda _file:
     valid, *raw* is, except that a file may contain a control character.
     """
     kept: list[bytes] = []
-    begin = at = 0
-    while at + _WINDOW <= len(raw):
-        # The string fills at least one window, and elsewhere a quote is found after a few bytes of each.
-        if raw.find(b'"', at, at + _WINDOW) >= 0:
-            at += _WINDOW
-            continue
-        start, end = raw.rfind(b'"', begin, at) + 1, raw.find(b'"', at)
-        if end < 0:
-            break
-        at = end
-        if start and end - start >= FILE_BYTES and raw.find(b" ", start, end) < 0 and raw.find(b"\\", start, end) < 0:
+    begin = 0
+    for start, end in without_quotes(raw, _WINDOW):
+        is_string = start > 0 and end < len(raw) and end - start >= FILE_BYTES
+        if is_string and raw.find(b" ", start, end) < 0 and raw.find(b"\\", start, end) < 0:
             file = raw[start:end]
             if file.isascii():
                 kept += raw[begin:start], replaced(file)
