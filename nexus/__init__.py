@@ -6,6 +6,7 @@ Each package's docstring lists its modules, so it leads further down.
 Carries requests
 ``proxy``           the client's connection, the exchange, the connection to the backend
 ``wire``            the protocols of OpenAI, Anthropic and Ollama: bodies, streams, errors; no I/O
+``translation``     lets a client of one API use a backend of another; no I/O
 ``routing``         which backend gets a request, and why: aliases, stages, ranking; no I/O
 ``dialing``         opens connections to backends: DNS, TLS, proxies, credentials
 ``workers``         how the processes of one proxy talk
