@@ -1,12 +1,13 @@
 """Translates requests and answers between the dialects of clients and backends, without I/O.
 
-===============  ======================================================================
-``chat``         one chat request, in no dialect
-``events``       the events that an answer consists of, in no dialect
-``dialect``      the interface of a dialect
-``quirks``       what single providers do differently
-``ordering``     puts the events of an answer into the order that encoders rely on
-``translator``   translates between any two dialects
-``dialects``     the table of dialects
-===============  ======================================================================
+==================  ==================================================================
+``chat``            one chat request, in no dialect
+``events``          the events that an answer consists of, in no dialect
+``dialect``         the interface of a dialect
+``tool_arguments``  the arguments of tools as JSON objects
+``quirks``          what single providers do differently
+``ordering``        puts the events of an answer into the order that encoders rely on
+``translator``      translates between any two dialects
+``dialects``        the table of dialects
+==================  ==================================================================
 """
