@@ -4,6 +4,7 @@ Raw JSON stays raw: the arguments of a tool call and the schemas of tools keep t
 as prefix caches and signatures depend on them.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -54,6 +55,8 @@ class ToolCall(msgspec.Struct, frozen=True, tag=True):
     name: str
     arguments: str
     """The JSON text of an object; ``{}`` if there are none. The plain input of a tool whose kind is ``custom``."""
+    kind: Literal["function", "custom"] = "function"
+    """The kind of the tool."""
 
 
 class ToolResult(msgspec.Struct, frozen=True, tag=True):
@@ -78,10 +81,21 @@ class Message(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
 
 
+class KnownAs(msgspec.Struct, frozen=True):
+    """How the client knows a tool, and is told of its calls, where that is more than a name."""
+
+    name: str
+    namespace: str = ""
+    """The group of tools that has this name; empty: none."""
+    type: str = ""
+    """A type of tools with a fixed name and schema, such as ``local_shell``; empty: none."""
+
+
 class Tool(msgspec.Struct, frozen=True):
     """A tool that the client runs."""
 
     name: str
+    """Unique in the request."""
     description: str = ""
     schema: msgspec.Raw | None = None
     """The JSON schema of the arguments, byte for byte; None: it takes none."""
@@ -90,6 +104,8 @@ class Tool(msgspec.Struct, frozen=True):
     """``custom``: its input is plain text, not JSON."""
     grammar: msgspec.Raw | None = None
     """The format that the input of a ``custom`` tool has, byte for byte."""
+    known_as: KnownAs | None = None
+    """None: by its name."""
 
 
 class OneTool(msgspec.Struct, frozen=True):
@@ -140,10 +156,14 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     frequency_penalty: float | None = None
     stop: tuple[str, ...] = ()
     format: JsonFormat | None = None
+    verbosity: str | None = None
+    """``low``, ``medium`` or ``high``: how long answers should be."""
     reasoning: Reasoning = Reasoning()
     user: str | None = None
     cache_key: str | None = None
     keep_alive: msgspec.Raw | None = None
     """For how long the server keeps the model in memory after the answer, as Ollama reads it."""
+    echo: Mapping[str, msgspec.Raw] = {}
+    """Members of the client's request that answers in its dialect repeat, by name, byte for byte."""
     lost: tuple[str, ...] = ()
     """Fields of the client's request that this has no place for, by their names there, sorted, each once."""

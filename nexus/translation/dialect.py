@@ -92,5 +92,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """Reads the body of an error with this status, whatever it is; never raises."""
     encode_error: Callable[[Failure, str], bytes]
     """Writes the body of an error; the second argument is the request id."""
+    has_custom_tools: bool = False
+    """Whether its requests can have tools whose input is plain text; elsewhere they become functions."""
     headers: Mapping[bytes, bytes] = {}
     """Headers that its backends require, by lower-case name, such as ``anthropic-version``."""

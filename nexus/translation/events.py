@@ -54,7 +54,7 @@ class ToolBegin(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class ToolArguments(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """More of the JSON text of the arguments."""
+    """More of the JSON text of the arguments; of the plain input, if the kind of the tool is ``custom``."""
 
     index: int
     text: str

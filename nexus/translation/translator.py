@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from nexus.translation.chat import ChatRequest
+from nexus.translation.custom_tools import Unwrapping, as_functions, names_of
 from nexus.translation.dialect import AnswerContext, Dialect, EncodedRequest, StreamDecoder, StreamEncoder, Target
 from nexus.translation.events import AnswerEvent, Failure
 from nexus.translation.ordering import Ordering
@@ -38,7 +39,7 @@ def encode_request(chat: ChatRequest, backend: Dialect, target: Target) -> Encod
     """Return *chat* in the dialect of the backend. :raises RequestError: ``not_translatable``."""
     if backend.encode_request is None:
         raise LookupError(f"no request is translated to {backend.name}")
-    return backend.encode_request(chat, target)
+    return backend.encode_request(chat if backend.has_custom_tools else as_functions(chat), target)
 
 
 def translate_answer(body: bytes, backend: Dialect, client: Dialect, context: AnswerContext) -> bytes:
@@ -46,7 +47,10 @@ def translate_answer(body: bytes, backend: Dialect, client: Dialect, context: An
     if backend.decode_answer is None:
         raise LookupError(f"no answer is translated from {backend.name}")
     ordering = Ordering(f"{CALL}{context.id}")
-    return client.encode_answer(ordering.add(backend.decode_answer(body)), context)
+    events = ordering.add(backend.decode_answer(body))
+    if not backend.has_custom_tools and (names := names_of(context)):
+        events = Unwrapping(names).add(events)
+    return client.encode_answer(events, context)
 
 
 def translate_error(status: int, body: bytes, backend: Dialect, client: Dialect, request_id: str) -> bytes:
@@ -57,7 +61,7 @@ def translate_error(status: int, body: bytes, backend: Dialect, client: Dialect,
 class StreamTranslation:
     """One stream: whole events of the backend in, events of the client out."""
 
-    __slots__ = ("_decoder", "_encoder", "_framing", "_ordering", "has_failed")
+    __slots__ = ("_decoder", "_encoder", "_framing", "_ordering", "_unwrapping", "has_failed")
 
     def __init__(self, backend: Dialect, client: Dialect, context: AnswerContext, framing: Framing) -> None:
         if backend.open_decoder is None:
@@ -66,6 +70,8 @@ class StreamTranslation:
         self._encoder: StreamEncoder = client.open_encoder(context)
         self._framing = framing
         self._ordering = Ordering(f"{CALL}{context.id}")
+        names = frozenset[str]() if backend.has_custom_tools else names_of(context)
+        self._unwrapping = Unwrapping(names) if names else None
         self.has_failed = False
         """Whether an error was passed on: the stream of the client has ended."""
 
@@ -85,4 +91,4 @@ class StreamTranslation:
         ordered = self._ordering.add(events)
         if ordered and type(ordered[-1]) is Failure:
             self.has_failed = True
-        return self._encoder.encode(ordered)
+        return self._encoder.encode(ordered if self._unwrapping is None else self._unwrapping.add(ordered))
