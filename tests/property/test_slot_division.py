@@ -21,6 +21,7 @@ class Worker:
 
     def __init__(self, world, name):
         self.world, self.name, self.load = world, name, BackendLoad()
+        self.hangs = False
         self.waiting = deque()
         self.running = []
         self.down, self.up = deque(), deque()
@@ -66,7 +67,7 @@ class Worker:
         if self.up:
             for report in self.up.popleft():
                 self.world.broker.report(self.name, report)
-        if self.down:
+        if self.down and not self.hangs:
             message = self.down.popleft()
             if callable(message):
                 message()
@@ -74,6 +75,8 @@ class Worker:
                 self.keeper.order([message])
 
     def fire(self):
+        if self.hangs:
+            return
         timers, self.timers = self.timers, []
         for call in timers:
             call()
@@ -109,6 +112,18 @@ class World:
         for key, limit in self.limits.items():
             self.broker.limit(key, limit)
 
+    def hang(self, worker, unknown=0):
+        """Let a worker do nothing any more; the parent does not know of its last requests."""
+        worker.hangs = True
+        used = {key: worker.load.allotments[key[1]].used for key in self.limits}
+        known = {key: max(0, used[key] - unknown) for key in self.limits}
+        self.broker.set_aside(worker.name, known.__getitem__)
+
+    def go_on(self, worker):
+        """Let it go on. Until it reads that they are void, it uses the slots that it had."""
+        worker.hangs = False
+        self.broker.bring_back(worker.name)
+
     def kill(self, worker):
         self.broker.leave(worker.name)
         del self.workers[worker.name]
@@ -121,7 +136,7 @@ class World:
         for _ in range(200):
             for worker in self.workers.values():
                 worker.fire()
-                while worker.up or worker.down:
+                while worker.up or (worker.down and not worker.hangs):
                     worker.pass_on()
             if not any(worker.timers for worker in self.workers.values()):
                 return
@@ -129,7 +144,7 @@ class World:
     def finish_all(self):
         for _ in range(400):
             self.settle()
-            busy = [worker for worker in self.workers.values() if worker.running]
+            busy = [worker for worker in self.workers.values() if worker.running and not worker.hangs]
             if not busy:
                 return
             for worker in busy:
@@ -149,12 +164,26 @@ class Division(RuleBasedStateMachine):
 
     @rule(worker=workers, client=st.integers(0, 2), model=st.sampled_from([MODEL, "other"]))
     def ask(self, worker, client, model):
-        worker.ask(client, model)
+        if not worker.hangs:
+            worker.ask(client, model)
 
     @rule(worker=workers)
     def finish(self, worker):
-        if worker.running:
+        if worker.running and not worker.hangs:
             worker.finish()
+
+    @rule(worker=workers, unknown=st.integers(0, 2))
+    def hang(self, worker, unknown):
+        if worker.hangs:
+            return
+        # What it may use when it goes on, before it knows better, or has used without the parent's knowledge.
+        for key in self.world.limits:
+            self.world.bounds[key] += self.world.broker.held(key)[worker.name]
+        self.world.hang(worker, unknown)
+
+    @rule(worker=workers)
+    def go_on(self, worker):
+        self.world.go_on(worker)
 
     @rule(worker=workers)
     def pass_on(self, worker):
@@ -189,6 +218,8 @@ class Division(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
+        for worker in world.workers.values():
+            world.go_on(worker)
         world.finish_all()
 
         assert [worker.waiting for worker in world.workers.values() if worker.waiting] == []
@@ -283,6 +314,53 @@ def test_a_worker_that_dies_gives_its_slots_back():
     world.settle()
 
     assert len(second.running) == 2
+
+
+def test_the_idle_slots_of_a_worker_that_hangs_go_to_the_others():
+    world = World(6, 6)
+    one, two = world.join(), world.join()
+    world.settle()
+    one.ask("a client", "other")
+    world.settle()
+
+    world.hang(one)
+    for client in range(8):
+        two.ask(client, "other")
+    world.settle()
+
+    assert (len(one.running), len(two.running)) == (1, 5)
+    assert world.used((GPU, "")) == 6
+
+
+def test_a_worker_that_hung_gets_its_part_again():
+    world = World(6, 6)
+    one, two = world.join(), world.join()
+    world.settle()
+    world.hang(one)
+    world.settle()
+    assert two.load.allotments[""].size == 6
+
+    world.go_on(one)
+    world.settle()
+
+    assert [worker.load.allotments[""].size for worker in (one, two)] == [3, 3]
+
+
+def test_what_waits_at_a_worker_that_hangs_takes_no_slot_from_the_others():
+    world = World(2, 2)
+    one, two = world.join(), world.join()
+    world.settle()
+    for _ in range(4):
+        one.ask("a client", "other")
+    world.settle()
+    world.hang(one)
+    two.ask("a client", "other")
+    two.ask("a client", "other")
+
+    world.kill(one)
+    world.settle()
+
+    assert len(two.running) == 2
 
 
 def test_a_request_that_may_not_wait_draws_a_slot_of_another_worker():

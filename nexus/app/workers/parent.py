@@ -69,6 +69,7 @@ class Parent:
             count,
             self._launch,
             on_ready=self._greet,
+            on_silence=self._note_silence,
             drain_s=lambda: self.blueprint.config.server.drain_timeout_seconds,
             give_up=give_up,
         )
@@ -188,7 +189,13 @@ class Parent:
         """Let *child*, whose channel is not open yet, use the store and follow the fleet."""
         serve_store(self._store, child.channel)
         self._switchboard.serve(child.channel, str(child.index))
-        self._publisher.serve(f"{child.channel.name} (process {child.pid})", child.channel)
+        self._publisher.serve(_follower_name(child), child.channel)
+
+    def _note_silence(self, child: Child, *, is_silent: bool) -> None:
+        if is_silent:
+            self._publisher.set_aside(_follower_name(child))
+        else:
+            self._publisher.bring_back(_follower_name(child))
 
     def _greet(self, child: Child) -> None:
         """Bring a worker that has just begun to serve up to date."""
@@ -229,3 +236,7 @@ class Parent:
     async def _close(self) -> None:
         await self._switchboard.stop()
         await self._resources.aclose()
+
+
+def _follower_name(child: Child) -> str:
+    return f"{child.channel.name} (process {child.pid})"

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -18,7 +18,9 @@ log = structlog.get_logger("nexus.app")
 
 START_S: Final = 120.0
 """How long a worker may take until its event loop runs: it imports all plugins before."""
-PING_EVERY_S: Final = 5.0
+PING_EVERY_S: Final = 1.0
+SILENT_S: Final = 3.0
+"""How long the event loop of a worker may be blocked before the others get the slots that it does not use."""
 HANG_S: Final = 60.0
 """How long the event loop of a worker may be blocked before it is killed; its streams have stalled as long."""
 EXIT_S: Final = 5.0
@@ -31,27 +33,36 @@ _ERRORS: Final = {error.__name__: error for error in (ConfigError, PluginError, 
 """What a worker reports by name, so that the parent ends with the same error as one process would."""
 
 
+class OnSilence(Protocol):
+    """Called when a worker that serves has not answered for :data:`SILENT_S`, and when it answers again."""
+
+    def __call__(self, child: Child, *, is_silent: bool) -> None: ...
+
+
 class Supervisor:
     """Runs *count* workers until :meth:`stop`.
 
     :param launch: starts the worker with an index from 1; it may raise OSError.
     :param on_ready: called when a worker serves.
+    :param on_silence: see there; not called when the worker ends.
     :param drain_s: returns how long a worker that is replaced may take to finish its requests.
     :param give_up: called with the reason when starts fail again and again and no worker serves.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it tells the parent
         self,
         count: int,
         launch: Callable[[int], Awaitable[Child]],
         *,
         on_ready: Callable[[Child], None],
+        on_silence: OnSilence,
         drain_s: Callable[[], float],
         give_up: Callable[[NexusError], None],
     ) -> None:
         self._count = count
         self._launch = launch
         self._on_ready = on_ready
+        self._on_silence = on_silence
         self._drain_s = drain_s
         self._give_up = give_up
         self._children: dict[int, Child] = {}
@@ -160,10 +171,10 @@ class Supervisor:
         if self._stopping.is_set():
             child.kill()
         # The start itself may take long: a service of a plugin may load a model.
-        await self._until(child.has_settled, child, START_S)
+        await self._until(child.has_settled, child, child.answers, START_S)
         if child.is_ready:
             self._note_ready(child)
-        await self._until(child.is_gone, child, HANG_S)
+        await self._until(child.is_gone, child, lambda within_s: self._answers(child, within_s), HANG_S)
         self._count_changed()
         if child.is_leaving or not await child.ended(EXIT_CODE_S):
             self._let_leave(child)
@@ -171,15 +182,32 @@ class Supervisor:
             self._note_failed_start(child.ending, child)
         return child.served_s
 
-    async def _until(self, event: asyncio.Event, child: Child, patience_s: float) -> None:
+    async def _until(
+        self, event: asyncio.Event, child: Child, answers: Callable[[float], Awaitable[bool]], patience_s: float
+    ) -> None:
         """Wait for an *event* of *child*; kill it if it hangs: what arrives at its socket would wait for ever."""
         while not event.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(PING_EVERY_S):
                     await event.wait()
-            if not event.is_set() and not await child.answers(patience_s):
+            if not event.is_set() and not await answers(patience_s):
                 self._kill(child, f"its event loop has not answered for {patience_s:g} s")
                 await child.is_gone.wait()
+
+    async def _answers(self, child: Child, within_s: float) -> bool:
+        """Whether *child*, which serves, answers within that time; it is called silent before."""
+        if await child.answers(SILENT_S):
+            return True
+        log.warning(
+            "worker_silent", worker=child.index, pid=child.pid, silent_s=SILENT_S, killed_in_s=within_s - SILENT_S
+        )
+        self._on_silence(child, is_silent=True)
+        if not await child.answers(within_s - SILENT_S):
+            return False
+        if not child.is_gone.is_set():
+            log.info("worker_answers_again", worker=child.index, pid=child.pid)
+            self._on_silence(child, is_silent=False)
+        return True
 
     def _note_ready(self, child: Child) -> None:
         self._failed_starts.note_ready()

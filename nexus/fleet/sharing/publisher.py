@@ -137,6 +137,16 @@ class Publisher:
 
     # followers
 
+    def set_aside(self, name: str) -> None:
+        """Let the other processes use the slots that the process of that *name*, which does not answer, has idle."""
+        follower = self._followers.get(name)
+        if follower is not None:
+            self.broker.set_aside(name, lambda key: self._in_flight(key, (follower,)).in_flight)
+
+    def bring_back(self, name: str) -> None:
+        """Let the process of that *name*, which answers again, have its part of all slots."""
+        self.broker.bring_back(name)
+
     def _join(self, name: str, follower: _Follower) -> None:
         if not follower.channel.is_open:
             return
@@ -243,8 +253,11 @@ class Publisher:
 
     def _own(self, key: Key) -> Elsewhere:
         """Return the requests of all followers within one limit."""
+        return self._in_flight(key, self._followers.values())
+
+    def _in_flight(self, key: Key, followers: Iterable[_Follower]) -> Elsewhere:
         row = self._row(key[0])
-        counts = [] if row is None else [other.counts.get(row.id, NOWHERE_ELSE) for other in self._followers.values()]
+        counts = [] if row is None else [each.counts.get(row.id, NOWHERE_ELSE) for each in followers]
         total = sum(counts, NOWHERE_ELSE)
         return Elsewhere(total.models.get(key[1].removeprefix(HELD), 0)) if key[1] else total
 

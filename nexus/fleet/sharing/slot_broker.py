@@ -1,6 +1,6 @@
 """Divides the slots of limited backends among processes, such that together they never use more than the limit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import Final
 
@@ -28,7 +28,8 @@ class SlotOrder(msgspec.Struct, frozen=True, array_like=True):
 
     key: Key
     epoch: int
-    """Numbers the divisions: a backend that has left and come back is divided anew, and what was granted is void."""
+    """Numbers the divisions: a backend that has left and come back is divided anew, and what was granted is void. So is
+    what a process had that was set aside."""
     granted: int
     """Slots that it may use from now on, besides those that it has."""
     is_contended: bool
@@ -53,13 +54,14 @@ class SlotReport(msgspec.Struct, frozen=True, array_like=True):
 class _Share:
     """What one process has of the slots of one limit, and would like to have."""
 
-    __slots__ = ("granted", "held", "is_contended", "report", "turn")
+    __slots__ = ("epoch", "granted", "held", "is_contended", "report", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
         self.held = 0
         """Slots that it may use, as far as the broker knows: it never uses more."""
         self.granted = 0
-        """All that it was ever granted."""
+        """All that it was ever granted in this epoch."""
         self.is_contended = False
         self.turn = 0.0
         """Slots that it was granted while requests waited, relative to its clients: the lowest is next."""
@@ -93,7 +95,7 @@ class _Division:
     def __init__(self, epoch: int, processes: Iterator[str]) -> None:
         self.epoch = epoch
         self.limit = 0
-        self.shares = {process: _Share() for process in processes}
+        self.shares = {process: _Share(epoch) for process in processes}
         self.turn = 0.0
         """The turn of the share that was granted a slot last: a newcomer begins there, and has missed nothing."""
 
@@ -118,14 +120,18 @@ class SlotBroker:
     requests of the highest priority, the one that got the fewest for each client that waits there. A process that waits
     alone keeps its slots and hands them to its own requests.
 
+    A process that does not answer keeps only the slots of its requests; see :meth:`set_aside`.
+
     Bound: the slots in use never exceed the limit, except that after a limit is lowered, requests that were sent before
-    are finished.
+    are finished, and that a process that was set aside may use what it lost until it reads that this is void.
     """
 
     def __init__(self, on_order: Callable[[str, SlotOrder], None]) -> None:
         """:param on_order: sends an order to a process; orders to one process must arrive in order."""
         self._order = on_order
         self._processes: dict[str, None] = {}
+        self._aside: set[str] = set()
+        """The processes that are set aside."""
         self._divisions: dict[Key, _Division] = {}
         self._epochs = count(1)
 
@@ -133,18 +139,43 @@ class SlotBroker:
         """Let *process*, which has no slot yet, share all limits."""
         self._processes[process] = None
         for key, division in self._divisions.items():
-            share = division.shares[process] = _Share()
-            share.turn = division.turn
-            self._settle(key, division)
-            if not share.held:
-                self._call_in(key, division, process)
+            division.shares[process] = _Share(division.epoch)
+            self._bring_in(key, division, process)
 
     def leave(self, process: str) -> None:
         """Take back all slots of *process*, whose connections are closed."""
         self._processes.pop(process, None)
+        self._aside.discard(process)
         for key, division in self._divisions.items():
             if division.shares.pop(process, None) is not None:
                 self._settle(key, division)
+
+    def set_aside(self, process: str, in_use: Callable[[Key], int]) -> None:
+        """Take back the slots of *process*, which does not answer, that its requests do not use, and grant it no more.
+
+        What it has now is void, so that it uses no slot twice should it go on.
+
+        :param in_use: returns the requests that it has within a limit, as far as is known.
+        """
+        if process not in self._processes or process in self._aside:
+            return
+        self._aside.add(process)
+        for key, division in self._divisions.items():
+            share = division.shares[process]
+            share.epoch = next(self._epochs)
+            share.held = share.granted = min(share.held, in_use(key))
+            if share.report is not None:
+                share.report = replace(share.report, seen=0)
+            self._order(process, SlotOrder(key, share.epoch, share.granted, share.is_contended))
+            self._settle(key, division)
+
+    def bring_back(self, process: str) -> None:
+        """Let *process*, which answers again, share all limits as before."""
+        if process not in self._aside:
+            return
+        self._aside.discard(process)
+        for key, division in self._divisions.items():
+            self._bring_in(key, division, process)
 
     def limit(self, key: Key, limit: int, *, is_shared: bool = False) -> None:
         """Set the limit of *key*.
@@ -158,7 +189,7 @@ class SlotBroker:
         if division is None:
             division = self._divisions[key] = _Division(next(self._epochs), iter(self._processes))
             if is_shared:
-                division.shares[OUTSIDE] = _Share()
+                division.shares[OUTSIDE] = _Share(division.epoch)
         if division.limit != limit:
             division.shift(limit - division.limit)
             self._settle(key, division)
@@ -211,13 +242,11 @@ class SlotBroker:
 
     def unmet(self, key: Key) -> int:
         """Return how many requests wait for a slot, at all processes of this replica."""
-        shares = self._divisions[key].shares
-        return sum(share.unmet for process, share in shares.items() if process != OUTSIDE)
+        return sum(share.unmet for share in self._own_shares(key))
 
     def waiting(self, key: Key) -> int:
         """Return how many clients wait, at all processes of this replica."""
-        shares = self._divisions[key].shares
-        return sum(share.clients for process, share in shares.items() if process != OUTSIDE and share.unmet)
+        return sum(share.clients for share in self._own_shares(key) if share.unmet)
 
     def report(self, process: str, report: SlotReport) -> None:
         """Apply what *process* reports."""
@@ -225,8 +254,8 @@ class SlotBroker:
         share = None if division is None else division.shares.get(process)
         if division is None or share is None:
             return
-        if report.epoch != division.epoch:
-            # No order of this division has reached it: what it gave back was void, but its requests wait all the same.
+        if report.epoch != share.epoch:
+            # No order of this epoch has reached it: what it gave back was void, but its requests wait all the same.
             report = replace(report, returned=0, seen=0)
         share.held -= report.returned
         if not share.unmet:
@@ -235,40 +264,56 @@ class SlotBroker:
         share.report = report if report.requests else None
         self._settle(report.key, division)
 
+    def _own_shares(self, key: Key) -> list[_Share]:
+        """Return the shares of the processes of this replica that can use slots."""
+        left_out = {OUTSIDE, *self._aside}
+        return [share for process, share in self._divisions[key].shares.items() if process not in left_out]
+
     def _settle(self, key: Key, division: _Division) -> None:
         """Grant what is free, and tell each process whether its free slots are wanted elsewhere."""
-        granted = self._grant_in_turn(division)
-        hungry = [process for process, share in division.shares.items() if share.unmet]
+        shares = {process: share for process, share in division.shares.items() if process not in self._aside}
+        granted = self._grant_in_turn(division, shares)
+        hungry = [process for process, share in shares.items() if share.unmet]
         if not hungry:
-            self._spread(division, granted)
+            self._spread(division, shares, granted)
         is_over = division.free < 0
-        for process, share in division.shares.items():
+        for process, share in shares.items():
             is_contended = is_over or any(other != process for other in hungry)
             number = granted.get(process, 0)
             if number or is_contended is not share.is_contended:
                 share.is_contended = is_contended
-                self._order(process, SlotOrder(key, division.epoch, number, is_contended))
+                self._order(process, SlotOrder(key, share.epoch, number, is_contended))
+
+    def _bring_in(self, key: Key, division: _Division, process: str) -> None:
+        """Give *process* its part."""
+        share = division.shares[process]
+        # It has missed no turn.
+        share.turn = max(share.turn, division.turn)
+        self._settle(key, division)
+        if not share.held:
+            self._call_in(key, division, process)
 
     def _call_in(self, key: Key, division: _Division, newcomer: str) -> None:
         """Let the others give back what is idle, so that the *newcomer* gets its part of it before it needs that."""
-        own = {process: share for process, share in division.shares.items() if process not in {newcomer, OUTSIDE}}
+        left_out = {newcomer, OUTSIDE, *self._aside}
+        own = {process: share for process, share in division.shares.items() if process not in left_out}
         if sum(share.held for share in own.values()) <= len(own):
             return
         for process, share in own.items():
             if share.held and not share.is_contended:
                 # What they report ends it.
                 share.is_contended = True
-                self._order(process, SlotOrder(key, division.epoch, 0, is_contended=True))
+                self._order(process, SlotOrder(key, share.epoch, 0, is_contended=True))
 
-    def _grant_in_turn(self, division: _Division) -> dict[str, int]:
+    def _grant_in_turn(self, division: _Division, shares: Mapping[str, _Share]) -> dict[str, int]:
         granted: dict[str, int] = {}
         free = division.free
         while free > 0:
-            hungry = [(share.rank, share.turn, process) for process, share in division.shares.items() if share.unmet]
+            hungry = [(share.rank, share.turn, process) for process, share in shares.items() if share.unmet]
             if not hungry:
                 break
             _, division.turn, process = min(hungry)
-            share = division.shares[process]
+            share = shares[process]
             share.turn += 1 / share.clients
             share.held += 1
             share.granted += 1
@@ -276,9 +321,9 @@ class SlotBroker:
             free -= 1
         return granted
 
-    def _spread(self, division: _Division, granted: dict[str, int]) -> None:
+    def _spread(self, division: _Division, shares: Mapping[str, _Share], granted: dict[str, int]) -> None:
         """Give each process the same part of what is free, to have when its next requests come."""
-        own = [(process, share) for process, share in division.shares.items() if process != OUTSIDE]
+        own = [(process, share) for process, share in shares.items() if process != OUTSIDE]
         part = division.free // len(own) if own else 0
         for process, share in own if part > 0 else ():
             share.held += part

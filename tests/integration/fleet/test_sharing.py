@@ -110,6 +110,23 @@ async def test_a_follower_that_ends_gives_back_all_it_had(fleet_of_one, share, e
     assert fleet.snapshot.backends[0].load.everywhere in (0, 4)
 
 
+async def test_the_slots_that_a_silent_follower_does_not_use_go_to_the_others(fleet_of_one, share, eventually):
+    fleet, planned = fleet_of_one
+    publisher, (one, two) = await share(fleet, planned)
+    one.take()
+    await eventually(lambda: fleet.snapshot.backends[0].load.everywhere == 1)
+
+    publisher.set_aside("worker 0")
+    for _ in range(4):
+        two.take()
+
+    await eventually(lambda: len(two.held) == 3)
+    assert (len(one.held), two.waiting) == (1, 1)
+    publisher.bring_back("worker 0")
+    one.release()
+    await eventually(lambda: len(two.held) == 4)
+
+
 async def test_only_one_process_tries_a_half_open_breaker(fleet_of_one, share, eventually):
     fleet, planned = fleet_of_one
     _, (one, two) = await share(fleet, planned)

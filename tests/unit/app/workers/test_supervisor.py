@@ -20,6 +20,8 @@ class FakeChild:
         self.failure, self.requests, self.served_s = None, 0.0, 0.0
         self.has_settled, self.is_gone, self._has_ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.told, self.obeys, self.hangs = [], True, False
+        self.silences = 0
+        """How many questions it will not answer in time."""
 
     @property
     def ending(self):
@@ -32,7 +34,8 @@ class FakeChild:
 
     async def answers(self, timeout_s):
         del timeout_s
-        return not self.hangs
+        self.silences -= 1
+        return not self.hangs and self.silences < 0
 
     def begin(self):
         self.has_begun = self.is_ready = self.has_served = True
@@ -68,9 +71,14 @@ class Scene:
     """A supervisor of fake workers; *act* decides what each does when it is started."""
 
     def __init__(self, act=FakeChild.begin, count=2):
-        self.launched, self.reasons, self.act = [], [], act
+        self.launched, self.reasons, self.silences, self.act = [], [], [], act
         self.supervisor = Supervisor(
-            count, self._launch, on_ready=lambda _: None, drain_s=lambda: 30.0, give_up=self.reasons.append
+            count,
+            self._launch,
+            on_ready=lambda _: None,
+            on_silence=lambda child, *, is_silent: self.silences.append((child.index, is_silent)),
+            drain_s=lambda: 30.0,
+            give_up=self.reasons.append,
         )
 
     async def _launch(self, index):
@@ -297,6 +305,26 @@ async def test_a_worker_that_hangs_while_it_serves_is_killed_and_replaced(log, m
 
     assert [line["reason"] for line in events(log, "worker_killed")] == [
         "its event loop has not answered for 60 s",
+    ]
+    assert scene.silences == [(1, True)]
+    await scene.supervisor.stop(Stop())
+
+
+async def test_a_worker_that_hangs_for_a_moment_is_reported_and_goes_on(log, monkeypatch):
+    monkeypatch.setattr(supervisor, "PING_EVERY_S", 0.001)
+    scene = Scene()
+    await scene.supervisor.start()
+
+    scene.latest(2).silences = 1
+    await scene.until(lambda: len(scene.silences) == 2)
+
+    assert scene.silences == [(2, True), (2, False)]
+    assert len(scene.launched) == 2
+    assert [(line["event"], line["worker"]) for line in log if line["event"].startswith(("worker_s", "worker_a"))][
+        2:
+    ] == [
+        ("worker_silent", 2),
+        ("worker_answers_again", 2),
     ]
     await scene.supervisor.stop(Stop())
 
