@@ -15,15 +15,17 @@ It imports nothing of Nexus, so that the two cannot share a mistake::
 ``handler``, ``call``, ``sending``                answer one request; ``messages`` and ``multipart`` are its values
 ``openai``, ``openai_tasks``, ``responses``       OpenAI's API
 ``anthropic``, ``ollama``, ``native``             the other APIs
-``replies``, ``engine``                           the text of answers, and its speed
+``replies``, ``blocks``, ``engine``               the blocks of answers, and their speed
 ``memory``, ``prompt_cache``                      the models in memory, and the prompts in the cache
 ``faults``, ``fault_playback``, ``control``       the faults, how they are played, how another process sets them
 ``refusals``, ``errors``                          errors, as each kind of server reports them
+``strictness``                                    what only the cloud APIs refuse
 ``stored``, ``object_store``                      stored responses, conversations, files and batches
 ``recording``                                     the received requests
 ================================================  ==========================================================
 """
 
+from nexus.simulator.blocks import CallTool, Say, Think
 from nexus.simulator.demo import demo_fleet
 from nexus.simulator.faults import (
     BadHeaders,
@@ -48,6 +50,7 @@ from nexus.simulator.faults import (
     Stall,
     Status,
     Unfinished,
+    Verbatim,
     WrongLength,
 )
 from nexus.simulator.recording import Record
@@ -57,6 +60,7 @@ from nexus.simulator.threads import in_thread
 
 __all__ = [
     "BadHeaders",
+    "CallTool",
     "CommentsOnly",
     "Cut",
     "Decline",
@@ -76,12 +80,15 @@ __all__ = [
     "Redirect",
     "Refuse",
     "Reset",
+    "Say",
     "Settings",
     "SimulatedModel",
     "Simulator",
     "Stall",
     "Status",
+    "Think",
     "Unfinished",
+    "Verbatim",
     "WrongLength",
     "demo_fleet",
     "in_thread",

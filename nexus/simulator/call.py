@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from nexus.simulator.blocks import Spoken
 from nexus.simulator.dialects import Dialect
 from nexus.simulator.engine import Engine, Turn
 from nexus.simulator.messages import Request
@@ -38,6 +39,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         """Return the unique part of the ids in this call's answer."""
         given = self.request.header("X-Request-Id") if self.dialect.reads_request_id else ""
         return given or f"{self.settings.name}-{self.number}"
+
+    def tool_call_id(self, prefix: str, index: int) -> str:
+        """Return the id of one call of a tool in the answer."""
+        return f"{prefix}{self.id}{f'-{index}' if index else ''}"
 
     def json(self) -> Mapping[str, Any]:
         """Decode the body. :raises Refusal: when it is no JSON object."""
@@ -89,7 +94,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     def compose(self, ask: Ask, body: Mapping[str, Any]) -> Reply:
         """Compose the reply to *ask*. :raises Refusal: when the request is too long for the model."""
-        reply = compose(ask, self.settings.name, self.settings.answer_tokens)
+        reply = compose(ask, self.settings.name, self.settings.answer_tokens, self.settings.script)
         model = self.model(body.get("model"))
         if self.dialect.checks_tools and body.get("tools") and "tools" not in model.capabilities:
             raise Refusal("unsupported", model=model.name, detail="tools")
@@ -114,6 +119,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         """Yield the reply's tokens at the engine's pace."""
         assert self.turn is not None  # noqa: S101 - routes with is_inference have a turn
         return self.turn.generate(reply.tokens, reply.prompt_tokens, reply.cached_tokens or 0)
+
+    async def generate_blocks(self, reply: Reply) -> AsyncIterator[tuple[int, Spoken, str]]:
+        """Yield each token with its block, and the number of the block."""
+        places = [(number, spoken) for number, spoken in enumerate(reply.blocks) for _ in spoken.tokens]
+        position = 0
+        async for token in self.generate(reply):
+            yield *places[position], token
+            position += 1
 
     async def generate_all(self, reply: Reply) -> str:
         return "".join([token async for token in self.generate(reply)])
@@ -152,15 +165,28 @@ def conversation(messages: Any) -> tuple[str, str]:
     return "\n".join(texts), said[-1] if said else ""
 
 
-def first_tool(tools: Any) -> Tool | None:
-    """Return the first tool, flat or nested under ``function``."""
+def count_images(messages: Any) -> int:
+    """Count the images of the last user message, in any API's form."""
+    users = [message for message in messages or () if isinstance(message, dict) and message.get("role") == "user"]
+    last = users[-1] if users else {}
+    content = last.get("content")
+    parts = content if isinstance(content, list) else ()
+    in_parts = sum(isinstance(part, dict) and part.get("type") in IMAGE_PARTS for part in parts)
+    return in_parts + len(last.get("images") or ())
+
+
+IMAGE_PARTS = frozenset({"image", "image_url", "input_image"})
+
+
+def tools_of(tools: Any) -> tuple[Tool, ...]:
+    """Return the tools that the client runs, flat or nested under ``function``."""
+    found = []
     for tool in tools if isinstance(tools, list) else ():
         function = tool.get("function", tool)
         if "name" in function:
-            return Tool(
-                function["name"], function.get("parameters") or function.get("input_schema") or {"properties": {}}
-            )
-    return None
+            parameters = function.get("parameters") or function.get("input_schema") or {"properties": {}}
+            found.append(Tool(function["name"], parameters))
+    return tuple(found)
 
 
 def whole_number(value: Any) -> int | None:

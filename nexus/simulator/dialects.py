@@ -17,6 +17,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """When the head of a stream is sent: at once, when a slot is free, or with the first token."""
     first_content: str | None = ""
     """The content of the first chunk, which also carries the role."""
+    reasoning_field: str = "reasoning_content"
+    """The member of OpenAI's messages and deltas with the thoughts."""
     finishes_with_last_token: bool = False
     """The finish reason is in the chunk of the last token, not in a chunk of its own."""
     has_null_usage: bool = False
@@ -59,6 +61,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         Dialect(name="generic", owned_by="simulator", has_null_usage=True),
         Dialect(
             name="ollama",
+            reasoning_field="reasoning",
             head_at="first_token",
             keeps_responses=False,
             long_prompts="cut",
@@ -68,6 +71,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         ),
         Dialect(
             name="vllm",
+            reasoning_field="reasoning",
             server="uvicorn",
             owned_by="vllm",
             head_at="accepted",

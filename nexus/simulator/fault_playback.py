@@ -110,6 +110,10 @@ ERROR_SHAPES: Final[Mapping[str, bytes]] = {
 }
 
 
+async def _verbatim(delivery: Delivery, fault: faults.Verbatim) -> None:
+    await send(delivery, Answer(fault.body.encode(), content_type=fault.content_type), delivery.write)
+
+
 async def _redirect(delivery: Delivery, fault: faults.Redirect) -> None:
     await send(delivery, Answer(b"", 302, headers={"Location": fault.location}), delivery.write)
 
@@ -123,6 +127,7 @@ REPLACING: Final[Mapping[type[faults.Fault], Callable[[Delivery, Any], Awaitable
     faults.Garbage: _garbage,
     faults.InformationalFlood: _informational_flood,
     faults.HtmlPage: _html_page,
+    faults.Verbatim: _verbatim,
     faults.ErrorInSuccess: _error_in_success,
     faults.Redirect: _redirect,
 }

@@ -164,6 +164,13 @@ class HtmlPage(Fault, frozen=True):
     """Answer 200 with an HTML error page."""
 
 
+class Verbatim(Fault, frozen=True):
+    """Answer 200 with exactly these bytes."""
+
+    body: str
+    content_type: str = "text/event-stream"
+
+
 class Redirect(Fault, frozen=True):
     """Answer 302."""
 
@@ -197,6 +204,7 @@ AnyFault = (
     | Heartbeats
     | ErrorInSuccess
     | HtmlPage
+    | Verbatim
     | Redirect
     | BadHeaders
 )

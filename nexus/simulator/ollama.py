@@ -1,16 +1,19 @@
 """Ollama's API: chat, generate, embeddings and models."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from nexus.simulator.call import CREATED_RFC3339, Call, conversation, first_tool, whole_number
+from nexus.simulator.blocks import CallTool, Say, Spoken, Think
+from nexus.simulator.call import CREATED_RFC3339, Call, conversation, count_images, tools_of, whole_number
 from nexus.simulator.messages import Answer, Events, json_answer, line_event, ndjson_answer, text_answer
 from nexus.simulator.openai_tasks import input_texts, vector
 from nexus.simulator.replies import Ask, Reply, Tool, count_tokens
 from nexus.simulator.settings import SimulatedModel
+from nexus.simulator.strictness import check_ollama
 
 VERSION: Final = "0.33.0"
 ARCHITECTURE: Final = "llama"
@@ -81,8 +84,14 @@ async def chat(call: Call) -> Answer:
     model = call.model(body.get("model"), "completion")
     if not body.get("messages"):
         return await _load(call, body, model, {"message": {"role": "assistant", "content": ""}})
+    if call.settings.is_strict:
+        check_ollama(body, model)
     prompt, last_words = conversation(body["messages"])
-    ask = _ask(body, prompt, last_words, _wanted_tool(body))
+    ask = msgspec.structs.replace(
+        _ask(body, prompt, last_words, tools_of(body.get("tools"))),
+        images=count_images(body["messages"]),
+        has_result=body["messages"][-1].get("role") == "tool",
+    )
     return await _answer(call, body, ask, _message)
 
 
@@ -92,18 +101,22 @@ async def generate(call: Call) -> Answer:
     prompt = body.get("prompt")
     if not isinstance(prompt, str) or not prompt:
         return await _load(call, body, model, {"response": ""})
-    return await _answer(call, body, _ask(body, prompt, prompt, None), _response)
+    if call.settings.is_strict:
+        check_ollama(body, model)
+    return await _answer(call, body, _ask(body, prompt, prompt, ()), _response)
 
 
-def _wanted_tool(body: Mapping[str, Any]) -> Tool | None:
-    return None if body["messages"][-1].get("role") == "tool" else first_tool(body.get("tools"))
-
-
-def _ask(body: Mapping[str, Any], prompt: str, last_words: str, tool: Tool | None) -> Ask:
+def _ask(body: Mapping[str, Any], prompt: str, last_words: str, tools: tuple[Tool, ...]) -> Ask:
     wanted = body.get("format") or None
-    schema = {} if wanted == "json" else wanted
-    limit = whole_number((body.get("options") or {}).get("num_predict"))
-    return Ask(prompt=prompt, last_words=last_words, max_tokens=limit, tool=tool, schema=schema)
+    return Ask(
+        prompt=prompt,
+        last_words=last_words,
+        images=len(body.get("images") or ()),
+        max_tokens=whole_number((body.get("options") or {}).get("num_predict")),
+        tools=tools,
+        thinks=body.get("think") is not False,
+        schema={} if wanted == "json" else wanted,
+    )
 
 
 async def _load(call: Call, body: Mapping[str, Any], model: SimulatedModel, empty: dict[str, Any]) -> Answer:
@@ -120,37 +133,59 @@ def _head(call: Call, body: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": call.model_name(body), "created_at": CREATED_RFC3339}
 
 
-def _message(text: str) -> dict[str, Any]:
-    return {"message": {"role": "assistant", "content": text}}
+Wrap = Callable[[str, str, list[Any]], dict[str, Any]]
+"""Makes the content of an answer, or of a line of it, from text, thoughts and calls of tools."""
 
 
-def _response(text: str) -> dict[str, Any]:
-    return {"response": text}
+def _message(text: str, thoughts: str, calls: list[Any]) -> dict[str, Any]:
+    more = ({"thinking": thoughts} if thoughts else {}) | ({"tool_calls": calls} if calls else {})
+    return {"message": {"role": "assistant", "content": text, **more}}
 
 
-def _tool_call(tool: Tool, arguments: str) -> dict[str, Any]:
-    called = {"function": {"index": 0, "name": tool.name, "arguments": msgspec.json.decode(arguments)}}
-    return {"message": {"role": "assistant", "content": "", "tool_calls": [called]}}
+def _response(text: str, thoughts: str, calls: list[Any]) -> dict[str, Any]:
+    del calls
+    return {"response": text, **({"thinking": thoughts} if thoughts else {})}
 
 
-async def _answer(call: Call, body: Mapping[str, Any], ask: Ask, wrap: Callable[[str], dict[str, Any]]) -> Answer:
+def _calls(reply: Reply) -> list[Any]:
+    """Return the calls of tools, but those that were cut off, which Ollama cannot parse."""
+    whole = [spoken for spoken in reply.calls if spoken.is_whole]
+    return [_called(index, spoken) for index, spoken in enumerate(whole)]
+
+
+def _called(index: int, spoken: Spoken) -> dict[str, Any]:
+    name = spoken.block.name if isinstance(spoken.block, CallTool) else ""
+    return {"function": {"index": index, "name": name, "arguments": msgspec.Raw(spoken.text.encode())}}
+
+
+def _text(reply: Reply, kind: type[Say | Think]) -> str:
+    return "".join(spoken.text for spoken in reply.blocks if isinstance(spoken.block, kind))
+
+
+async def _answer(call: Call, body: Mapping[str, Any], ask: Ask, wrap: Wrap) -> Answer:
     reply = call.compose(ask, body)
     if body.get("stream", True):
         return ndjson_answer(_lines(call, body, reply, wrap))
-    text = await call.generate_all(reply)
-    content = _tool_call(reply.tool, text) if reply.tool else wrap(text)
+    await call.generate_all(reply)
+    content = wrap(_text(reply, Say), _text(reply, Think), _calls(reply))
     return json_answer(_head(call, body) | content | _summary(call, reply))
 
 
-async def _lines(call: Call, body: Mapping[str, Any], reply: Reply, wrap: Callable[[str], dict[str, Any]]) -> Events:
+async def _lines(call: Call, body: Mapping[str, Any], reply: Reply, wrap: Wrap) -> Events:
     head = _head(call, body)
-    async for token in call.generate(reply):
-        if reply.tool is None:
-            yield line_event(head | wrap(token) | {"done": False})
-    if reply.tool is not None:
-        # Ollama sends a tool call in one line.
-        yield line_event(head | _tool_call(reply.tool, reply.text) | {"done": False})
-    yield line_event(head | wrap("") | _summary(call, reply), "end")
+    sent: Counter[int] = Counter()
+    calls = 0
+    async for number, spoken, token in call.generate_blocks(reply):
+        sent[number] += 1
+        if isinstance(spoken.block, Think):
+            yield line_event(head | wrap("", token, []) | {"done": False})
+        elif isinstance(spoken.block, Say):
+            yield line_event(head | wrap(token, "", []) | {"done": False})
+        elif spoken.is_whole and sent[number] == len(spoken.tokens):
+            # Ollama sends a tool call in one line.
+            yield line_event(head | wrap("", "", [_called(calls, spoken)]) | {"done": False})
+            calls += 1
+    yield line_event(head | wrap("", "", []) | _summary(call, reply), "end")
 
 
 def _summary(call: Call, reply: Reply) -> dict[str, Any]:

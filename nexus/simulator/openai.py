@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.simulator.call import CREATED, Call, conversation, first_tool, text_of, whole_number
+from nexus.simulator.blocks import CallTool, Say, Spoken, Think
+from nexus.simulator.call import CREATED, Call, conversation, count_images, text_of, tools_of, whole_number
 from nexus.simulator.messages import Answer, Event, Events, data_event, json_answer, sse_answer
-from nexus.simulator.replies import Ask, Reply, Tool
+from nexus.simulator.replies import Ask, Reply
+from nexus.simulator.strictness import check_chat
 
 DONE: Final = Event(b"data: [DONE]\n\n", "end")
 FINISH_REASONS: Final[Mapping[str, str]] = {"stop": "stop", "length": "length", "tool": "tool_calls"}
@@ -17,6 +19,8 @@ FINISH_REASONS: Final[Mapping[str, str]] = {"stop": "stop", "length": "length", 
 async def chat(call: Call) -> Answer:
     body = call.json()
     call.model(body.get("model"), "completion")
+    if call.settings.is_strict:
+        check_chat(body)
     reply = call.compose(_chat_ask(body), body)
     shape = _ChatShape(call, body, reply)
     if body.get("stream"):
@@ -45,15 +49,13 @@ def _chat_ask(body: Mapping[str, Any]) -> Ask:
         prompt=prompt,
         last_words=last_words,
         max_tokens=whole_number(body.get("max_completion_tokens")) or whole_number(body.get("max_tokens")),
-        tool=_wanted_tool(body),
+        images=count_images(body["messages"]),
+        tools=() if body.get("tool_choice") == "none" else tools_of(body.get("tools")),
+        is_parallel=body.get("parallel_tool_calls") is not False,
+        thinks=body.get("reasoning_effort") != "none",
+        has_result=bool(body["messages"]) and body["messages"][-1].get("role") == "tool",
         schema=_schema(body.get("response_format")),
     )
-
-
-def _wanted_tool(body: Mapping[str, Any]) -> Tool | None:
-    # Answer after a tool result: otherwise an agent would call the tool without end.
-    has_result = bool(body["messages"]) and body["messages"][-1].get("role") == "tool"
-    return None if has_result or body.get("tool_choice") == "none" else first_tool(body.get("tools"))
 
 
 def _schema(response_format: Any) -> Mapping[str, Any] | None:
@@ -67,7 +69,8 @@ def usage_of(reply: Reply) -> dict[str, Any]:
     prompt, completion = reply.prompt_tokens, len(reply.tokens)
     usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
     cached = {} if reply.cached_tokens is None else {"prompt_tokens_details": {"cached_tokens": reply.cached_tokens}}
-    return usage | cached
+    thought = {"completion_tokens_details": {"reasoning_tokens": reply.thought_tokens}} if reply.thought_tokens else {}
+    return usage | cached | thought
 
 
 class _Shape(ABC):
@@ -110,9 +113,14 @@ class _Shape(ABC):
     def opening(self) -> tuple[Event, ...]:
         return ()
 
+    def beginning(self, number: int, spoken: Spoken) -> tuple[Event, ...]:
+        """Return what comes before the tokens of a block."""
+        del number, spoken
+        return ()
+
     @abstractmethod
-    def piece(self, token: str) -> Mapping[str, Any]:
-        """Return the choice of a chunk with *token*."""
+    def piece(self, number: int, spoken: Spoken, token: str) -> Mapping[str, Any]:
+        """Return the choice of a chunk with *token*, which is of this block."""
 
     @abstractmethod
     def nothing(self) -> Mapping[str, Any]:
@@ -126,35 +134,47 @@ class _ChatShape(_Shape):
 
     def opening(self) -> tuple[Event, ...]:
         role = {"role": "assistant", "content": self.call.dialect.first_content}
-        first = msgspec.structs.replace(self.chunk({"delta": role}), part="start")
-        if self.reply.tool is None:
-            return (first,)
-        called = {"id": self._tool_call_id, "type": "function", "function": self._function("")}
-        return (first, self.chunk({"delta": {"tool_calls": [{"index": 0, **called}]}}))
+        return (msgspec.structs.replace(self.chunk({"delta": role}), part="start"),)
 
-    def piece(self, token: str) -> Mapping[str, Any]:
-        if self.reply.tool is None:
-            return {"delta": {"content": token}}
-        return {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": token}}]}}
+    def beginning(self, number: int, spoken: Spoken) -> tuple[Event, ...]:
+        if not isinstance(spoken.block, CallTool):
+            return ()
+        called = {"index": self._index(number), **self._called(number, spoken.block, "")}
+        return (self.chunk({"delta": {"tool_calls": [called]}}),)
+
+    def piece(self, number: int, spoken: Spoken, token: str) -> Mapping[str, Any]:
+        if isinstance(spoken.block, CallTool):
+            return {"delta": {"tool_calls": [{"index": self._index(number), "function": {"arguments": token}}]}}
+        if isinstance(spoken.block, Think):
+            return {"delta": {self.call.dialect.reasoning_field: token}}
+        return {"delta": {"content": token}}
 
     def nothing(self) -> Mapping[str, Any]:
         return {"delta": {}}
 
     def whole(self, text: str) -> Mapping[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": text}
-        if self.reply.tool is not None:
-            called = {"id": self._tool_call_id, "type": "function", "function": self._function(text)}
-            message = {"role": "assistant", "content": None, "tool_calls": [called]}
+        del text
+        said = "".join(spoken.text for spoken in self.reply.blocks if isinstance(spoken.block, Say))
+        thought = "".join(spoken.text for spoken in self.reply.blocks if isinstance(spoken.block, Think))
+        called = [
+            self._called(number, spoken.block, spoken.text)
+            for number, spoken in enumerate(self.reply.blocks)
+            if isinstance(spoken.block, CallTool)
+        ]
+        message: dict[str, Any] = {"role": "assistant", "content": said or (None if called else "")}
+        message |= {self.call.dialect.reasoning_field: thought} if thought else {}
+        message |= {"tool_calls": called} if called else {}
         finish = FINISH_REASONS[self.reply.finish]
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
         return self.head(self.whole_object) | {"choices": [choice], "usage": usage_of(self.reply)} | self.timings()
 
-    @property
-    def _tool_call_id(self) -> str:
-        return f"call_{self.call.id}"
+    def _index(self, number: int) -> int:
+        """Return which call of the answer the block with this number is."""
+        return sum(isinstance(spoken.block, CallTool) for spoken in self.reply.blocks[:number])
 
-    def _function(self, arguments: str) -> Mapping[str, str]:
-        return {"name": self.reply.tool.name if self.reply.tool else "", "arguments": arguments}
+    def _called(self, number: int, block: CallTool, arguments: str) -> Mapping[str, Any]:
+        function = {"name": block.name, "arguments": arguments}
+        return {"id": self.call.tool_call_id("call_", self._index(number)), "type": "function", "function": function}
 
 
 class _TextShape(_Shape):
@@ -162,7 +182,8 @@ class _TextShape(_Shape):
     chunk_object = "text_completion"
     whole_object = "text_completion"
 
-    def piece(self, token: str) -> Mapping[str, Any]:
+    def piece(self, number: int, spoken: Spoken, token: str) -> Mapping[str, Any]:
+        del number, spoken
         return {"text": token}
 
     def nothing(self) -> Mapping[str, Any]:
@@ -177,13 +198,14 @@ class _TextShape(_Shape):
 async def _stream(call: Call, reply: Reply, shape: _Shape) -> Events:
     finish = FINISH_REASONS[reply.finish]
     is_in_last = call.dialect.finishes_with_last_token
-    sent = 0
-    async for token in call.generate(reply):
-        if not sent:
-            for event in shape.opening():
-                yield event
-        sent += 1
-        yield shape.chunk(shape.piece(token), finish if is_in_last and sent == len(reply.tokens) else None)
+    sent, last = 0, -1
+    async for number, spoken, token in call.generate_blocks(reply):
+        for event in (*(() if sent else shape.opening()), *(shape.beginning(number, spoken) if number != last else ())):
+            yield event
+        sent, last = sent + 1, number
+        yield shape.chunk(
+            shape.piece(number, spoken, token), finish if is_in_last and sent == len(reply.tokens) else None
+        )
     if not is_in_last:
         yield shape.chunk(shape.nothing(), finish, **shape.timings())
     if shape.includes_usage:

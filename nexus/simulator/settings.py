@@ -4,6 +4,8 @@ from ssl import SSLContext
 
 import msgspec
 
+from nexus.simulator.blocks import Block
+
 DEFAULT_CONTEXT_LENGTH = 8192
 DEFAULT_CAPABILITIES = ("completion", "tools", "embedding")
 
@@ -52,6 +54,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long an idle model stays in memory; None: until it is evicted."""
     answer_tokens: int = 16
     """The length of an answer, unless the request sets a smaller limit."""
+    script: tuple[Block, ...] = ()
+    """What it answers, as far as the request allows; empty: text, a call of the first tool, or JSON that fits a schema.
+    The answer to the result of a tool, and to a schema, is not from the script."""
+    is_strict: bool = False
+    """Whether it refuses requests that the API's own servers refuse, but most copies of them take."""
     picture_bytes: int = 0
     """The size of a picture in base64; zero: one pixel."""
     concurrency: int = 64

@@ -27,6 +27,7 @@ from nexus.simulator import (
     Stall,
     Status,
     Unfinished,
+    Verbatim,
     WrongLength,
 )
 
@@ -403,6 +404,15 @@ async def test_a_picture_is_as_long_as_it_is_set(simulate, connect):
 
     assert b"image_generation.completed" in stream
     assert len(stream) > 100_000
+
+
+async def test_verbatim_bytes_are_sent_as_they_are(broken):
+    _, wire = await broken(Verbatim('data: {"a": 1}\n\n'))
+
+    head, body = await wire.answer()
+
+    assert b"Content-Type: text/event-stream" in head
+    assert body == b'data: {"a": 1}\n\n'
 
 
 async def test_a_web_page_pretends_to_be_an_answer(broken):

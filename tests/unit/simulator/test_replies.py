@@ -74,6 +74,6 @@ def test_an_answer_names_its_speaker_and_keeps_to_the_shorter_limit(said, limit,
 def test_a_tools_arguments_fit_its_parameters():
     tool = Tool("weather", {"properties": {"city": {"type": "string"}}})
 
-    reply = compose(Ask(tool=tool, max_tokens=1), "gpu-1", 16)
+    reply = compose(Ask(tools=(tool,), max_tokens=1), "gpu-1", 16)
 
     assert json.loads(reply.text) == {"city": "gpu-1"}
