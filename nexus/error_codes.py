@@ -28,6 +28,7 @@ CODES: Final[Mapping[str, ErrorCode]] = {
     "invalid_json": ErrorCode(400),
     "invalid_value": ErrorCode(400),
     "unsupported_parameter": ErrorCode(400),
+    "not_translatable": ErrorCode(400, "rejected", "never"),
     "duplicate_header": ErrorCode(400),
     "capability_mismatch": ErrorCode(400, "rejected"),
     "context_length_exceeded": ErrorCode(400, "rejected"),

@@ -4,11 +4,13 @@
 ``chat``            one chat request, in no dialect
 ``events``          the events that an answer consists of, in no dialect
 ``dialect``         the interface of a dialect
+``reading``         decodes the body of a request into the types of a dialect
 ``tool_arguments``  the arguments of tools as JSON objects
 ``custom_tools``    tools whose input is plain text, as functions and back
 ``data_urls``       images and files in ``data:`` URLs
 ``quirks``          what single providers do differently
 ``ordering``        puts the events of an answer into the order that encoders rely on
+``anthropic``       Anthropic's messages
 ``translator``      translates between any two dialects
 ``dialects``        the table of dialects
 ==================  ==================================================================

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Final
 
+from nexus.translation import anthropic
 from nexus.translation.dialect import Dialect
 
-DIALECTS: Final[Mapping[str, Dialect]] = {}
+DIALECTS: Final[Mapping[str, Dialect]] = {dialect.endpoint: dialect for dialect in (anthropic.DIALECT,)}
 """By the name of the endpoint that takes their requests."""
 
 PREFERENCE: Final = ("openai.chat", "anthropic.messages", "openai.responses", "ollama.chat")

@@ -1,0 +1,23 @@
+"""Anthropic's dialect as one value."""
+
+from typing import Final
+
+from nexus.translation.anthropic.answer_out import encode_answer
+from nexus.translation.anthropic.errors import decode_error, encode_error
+from nexus.translation.anthropic.request_in import decode_request
+from nexus.translation.anthropic.stream_out import StreamOut
+from nexus.translation.dialect import Dialect
+
+DIALECT: Final = Dialect(
+    name="anthropic",
+    endpoint="anthropic.messages",
+    decode_request=decode_request,
+    encode_request=None,
+    decode_answer=None,
+    encode_answer=encode_answer,
+    open_decoder=None,
+    open_encoder=StreamOut,
+    decode_error=decode_error,
+    encode_error=encode_error,
+    headers={b"anthropic-version": b"2023-06-01"},
+)

@@ -1,0 +1,33 @@
+"""Decodes the body of a request into the types of a dialect."""
+
+import re
+from typing import Final, TypeVar
+
+import msgspec
+
+from nexus.errors import RequestError
+
+T = TypeVar("T")
+
+_WHERE: Final = re.compile(r"(.*) - at `\$\.?(.*)`")
+
+
+def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode *body*. :raises RequestError: it is no JSON, or a member has the wrong type, which the error names."""
+    # Never `from exc`: errors of the decoder can contain the prompt.
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as exc:
+        raise _invalid_value(str(exc)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise RequestError("invalid_json", "the body is not valid JSON in UTF-8") from None
+    except RecursionError:
+        raise RequestError("invalid_json", "the body is nested too deeply") from None
+
+
+def _invalid_value(text: str) -> RequestError:
+    found = _WHERE.fullmatch(text)
+    if found is None:
+        return RequestError("invalid_value", "the body must be a JSON object")
+    problem, param = found.groups()
+    return RequestError("invalid_value", f"'{param}': {problem[0].lower()}{problem[1:]}", param=param)
