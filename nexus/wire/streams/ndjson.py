@@ -14,6 +14,9 @@ class LineFraming(EventBuffer):
 
     __slots__ = ()
 
+    data_starts_with = ord("{")
+    """The first byte of most blocks that :meth:`has_data`."""
+
     def feed(self, data: bytes) -> bytes:
         """Return the lines that *data* completes.
 
@@ -61,7 +64,7 @@ class LineFraming(EventBuffer):
     @staticmethod
     def has_data(block: bytes) -> bool:
         """Whether *block* has more than blank lines."""
-        return block[0] == _OPENING_BRACE or not block.isspace()
+        return not block.isspace()
 
     @classmethod
     def events(cls, block: bytes) -> list[Event]:
@@ -83,9 +86,6 @@ class LineFraming(EventBuffer):
     def framed(event: Event) -> bytes:
         """Return *event* as it is sent."""
         return event.content + b"\n"
-
-
-_OPENING_BRACE: Final = ord("{")
 
 
 def _refuse_long_line(buffer: bytearray, longest: int) -> None:

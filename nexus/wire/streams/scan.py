@@ -12,6 +12,8 @@ from nexus.wire.streams.event_buffer import EventRoom
 from nexus.wire.streams.summary import summary
 from nexus.wire.token_estimates import BYTES_PER_TOKEN
 
+READ_AT_BYTES: Final = 2048
+"""So much is searched for marks at once, about ten events: a search for each event would cost more than the rest."""
 LARGE_BLOCK_BYTES: Final = 16 * 1024
 MAX_LONG_EVENTS: Final = 32
 """Events of a large block that are shortened one by one; if there are more, none of them is long."""
@@ -26,6 +28,8 @@ class Framing(Protocol):
 
     room: EventRoom
     """Bounds the incomplete event."""
+    data_starts_with: int
+    """A block that begins with this byte has data."""
 
     def feed(self, data: bytes) -> bytes: ...
     def completed_rest(self) -> bytes: ...
@@ -44,27 +48,30 @@ class StreamScan(ABC):
     """Watches one streamed answer, without changing a byte of it; a subclass defines the meaning of events.
 
     It takes the body in pieces of any size and returns whole events, so that the client never gets half of one. This is
-    the hot path: a call for a block of events costs about a microsecond and decodes nothing.
+    the hot path: after the first content, a call for a block of events only remembers it.
 
-    Most blocks pass after a few searches for marks, which occur in JSON only as a member's name or a whole value: in
+    Some events later, a few searches look for marks, which occur in JSON only as a member's name or a whole value: in
     text, their quotes are escaped. Events are decoded only before the first content, and where a mark is found.
     """
 
     __slots__ = (
         "_bytes",
+        "_data_starts_with",
         "_feed",
         "_first_error",
         "_framing",
         "_has_data",
+        "_has_error",
         "_has_event",
         "_lifecycle_bytes",
         "_lifecycle_events",
         "_lines",
         "_recent",
+        "_unread",
+        "_unread_bytes",
         "_usage_block",
         "data_blocks",
         "has_content",
-        "has_error",
     )
 
     error_mark: bytes
@@ -77,14 +84,17 @@ class StreamScan(ABC):
     def __init__(self, framing: Framing) -> None:
         self.has_content = False
         """Whether an event returned so far has content: not a comment, a ping, a role or another lifecycle event."""
-        self.has_error = False
-        """Whether an event returned so far is an error."""
         self.data_blocks = 0
         """Incremented by each call that returns an event other than a comment, for the idle deadline."""
         self._framing = framing
         self._has_event = False
+        self._has_error = False
         self._feed = framing.feed
         self._has_data = framing.has_data
+        self._data_starts_with = framing.data_starts_with
+        self._unread: list[bytes] = []
+        """What :meth:`_read` has not read yet."""
+        self._unread_bytes = 0
         self._recent: deque[bytes] = deque(maxlen=MAX_RECENT_BLOCKS)
         self._usage_block = b""
         self._bytes = 0
@@ -99,25 +109,19 @@ class StreamScan(ABC):
         :raises EventTooLargeError: an event is longer than its room allows.
         """
         block = self._feed(data)
-        if not block or not self._has_data(block):
-            return block
-        self.data_blocks += 1
-        if len(block) < LARGE_BLOCK_BYTES:
-            seen = recent = block
-        else:
-            seen = self._shortened(block)
-            recent = seen if len(seen) < LARGE_BLOCK_BYTES else self._framing.tail(seen)
-        self._recent.append(recent)
-        if not self.has_content:
-            self._look_for_content(seen)
-        # Searched with find, as ``mark in seen`` first raises and drops an exception: CPython asks for a number.
-        if seen.find(self.error_mark) >= 0 and not self.has_error:
-            self.has_error = any(self.purpose(event) is Purpose.ERROR for event in self._framing.events(seen))
-        if seen.find(self.usage_mark) >= 0:
-            self._usage_block = seen
-        self._bytes += len(block)
-        self._lines += block.count(b"\n")
+        if block and (block[0] == self._data_starts_with or self._has_data(block)):
+            self.data_blocks += 1
+            self._unread.append(block)
+            self._unread_bytes += len(block)
+            if self._unread_bytes >= READ_AT_BYTES or not self.has_content:
+                self._read()
         return block
+
+    @property
+    def has_error(self) -> bool:
+        """Whether an event returned so far is an error."""
+        self._read()
+        return self._has_error
 
     def bound(self, room: EventRoom) -> None:
         """Let *room* bound the incomplete event, instead of the default for a single stream."""
@@ -184,6 +188,7 @@ class StreamScan(ABC):
 
     def last_marked(self) -> Event | None:
         """Return the last event with the mark of a usage; None when there was none."""
+        self._read()
         block, mark = self._usage_block, self.usage_mark
         if not block and self.second_usage_mark:
             # Only the end of an answer has it, so earlier blocks were not searched.
@@ -197,6 +202,7 @@ class StreamScan(ABC):
 
     def estimated_tokens(self) -> int:
         """Estimate the tokens of the answer so far, by its events and their size."""
+        self._read()
         size_of, recent = self._framing.size_of, self._last_events()
         # The last events end the answer, as the first ones begin it: neither has text.
         last = [(size_of(event), len(self.text_in(event.content).encode())) for event in recent]
@@ -248,6 +254,29 @@ class StreamScan(ABC):
         """Whether the first event is an error, in the format of any API."""
         return purpose is Purpose.ERROR or error_in(event.content) is not None
 
+    def _read(self) -> None:
+        """Read what :meth:`feed` has returned since the last call."""
+        if not self._unread:
+            return
+        block = b"".join(self._unread)
+        self._unread.clear()
+        self._unread_bytes = 0
+        if len(block) < LARGE_BLOCK_BYTES:
+            seen = recent = block
+        else:
+            seen = self._shortened(block)
+            recent = seen if len(seen) < LARGE_BLOCK_BYTES else self._framing.tail(seen)
+        self._recent.append(recent)
+        if not self.has_content:
+            self._look_for_content(seen)
+        # Searched with find, as ``mark in seen`` first raises and drops an exception: CPython asks for a number.
+        if seen.find(self.error_mark) >= 0 and not self._has_error:
+            self._has_error = any(self.purpose(event) is Purpose.ERROR for event in self._framing.events(seen))
+        if seen.find(self.usage_mark) >= 0:
+            self._usage_block = seen
+        self._bytes += len(block)
+        self._lines += block.count(b"\n")
+
     def _look_for_content(self, block: bytes) -> None:
         for event in self._framing.each(block):
             purpose = self.purpose(event)
@@ -274,6 +303,7 @@ class StreamScan(ABC):
         return b"".join(framing.framed(summary(event)) for event in events)
 
     def _last_events(self) -> list[Event]:
+        self._read()
         recent = b"".join(self._recent)
         tail = self._framing.tail(recent)
         events = self._framing.events(tail)

@@ -12,6 +12,7 @@ _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)[\r\n]++")
 
 _MAX_BOUNDARY_BYTES: Final = 4
 _LINE_END: Final = re.compile(rb"\r\n?")
+_LF: Final = ord("\n")
 _BOM: Final = b"\xef\xbb\xbf"
 _TAIL_EVENTS: Final = 8
 _DATA: Final = b"data: "
@@ -23,6 +24,9 @@ class SSEFraming(EventBuffer):
 
     __slots__ = ()
 
+    data_starts_with = ord("d")
+    """The first byte of most blocks that :meth:`has_data`; no other field begins with it."""
+
     def feed(self, data: bytes) -> bytes:
         """Return the events that *data* completes.
 
@@ -30,7 +34,7 @@ class SSEFraming(EventBuffer):
         """
         # The usual case: one or more whole events. Whatever the line ends before them, two LF end an event.
         longest = self.room.max_event_bytes
-        if not self.rest and data.endswith(b"\n\n") and len(data) <= longest:
+        if 2 <= len(data) <= longest and data[-1] == _LF == data[-2] and not self.rest:
             return data
         rest = self.rest
         searched = max(0, len(rest) - _MAX_BOUNDARY_BYTES + 1)
