@@ -11,6 +11,7 @@
 ``quirks``          what single providers do differently
 ``ordering``        puts the events of an answer into the order that encoders rely on
 ``anthropic``       Anthropic's messages
+``ollama``          Ollama's chat and completion
 ``translator``      translates between any two dialects
 ``dialects``        the table of dialects
 ==================  ==================================================================

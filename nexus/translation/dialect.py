@@ -22,6 +22,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """The backend's name of the model."""
     max_tokens: int | None = None
     """The longest answer that the model can give, where a dialect requires a number; None: not known."""
+    thinks: bool | None = None
+    """Whether the model can think, where a dialect refuses a request to do so otherwise; None: not known."""
     quirks: Quirks = Quirks()
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Final
 
-from nexus.translation import anthropic
+from nexus.translation import anthropic, ollama
 from nexus.translation.dialect import Dialect
 
-DIALECTS: Final[Mapping[str, Dialect]] = {dialect.endpoint: dialect for dialect in (anthropic.DIALECT,)}
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    dialect.endpoint: dialect for dialect in (anthropic.DIALECT, ollama.DIALECT, ollama.COMPLETION_DIALECT)
+}
 """By the name of the endpoint that takes their requests."""
 
 PREFERENCE: Final = ("openai.chat", "anthropic.messages", "openai.responses", "ollama.chat")

@@ -33,12 +33,6 @@ def input_arguments(text: str) -> str:
     return msgspec.json.encode(_Input(text)).decode()
 
 
-def plain_input(arguments: str) -> str:
-    """Return the plain input in the *arguments* of a custom tool; whatever else the model wrote, unchanged."""
-    found = read(_INPUT, arguments.encode())
-    return arguments if found is None else found.input
-
-
 class _Object(msgspec.Struct):
     """Any object."""
 
@@ -48,4 +42,3 @@ class _Input(msgspec.Struct):
 
 
 _OBJECT: Final = msgspec.json.Decoder(_Object)
-_INPUT: Final = msgspec.json.Decoder(_Input)
