@@ -80,6 +80,8 @@ class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     stream: bool
     route_reason: str | None
     fallback_model: str | None
+    translated: str | None
+    """The protocols of client and backend, if they differed."""
     attempts: tuple[TriedBackend, ...]
     duration_ms: int
     queued_ms: int
@@ -236,6 +238,7 @@ def entry_of(outcome: ExchangeOutcome) -> HistoryEntry:
         outcome.is_stream,
         outcome.route_reason,
         outcome.fallback_model,
+        outcome.translated,
         tuple(map(_attempt, outcome.attempts)),
         round(outcome.duration_s * 1000),
         round(outcome.queued_s * 1000),

@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.section import NotNegative, Positive, Seconds, SecondsOrZero, Section
+from nexus.config.translation_schema import TranslationConfig
 from nexus.domain.priorities import RequestPriority
 
 
@@ -363,6 +364,7 @@ class Config(Section, frozen=True):
     limits: LimitsConfig = LimitsConfig()
     routing: RoutingConfig = RoutingConfig()
     backends: tuple[BackendConfig, ...] = ()
+    translation: TranslationConfig = TranslationConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
     discovery: DiscoveryConfig = DiscoveryConfig()
     queue: QueueConfig = QueueConfig()

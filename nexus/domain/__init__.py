@@ -14,6 +14,7 @@
 ``naming``         resolves the name that a client sent
 ``model_names``    compares names of models
 ``silence``        how long a backend may leave requests unanswered
+``translation``    the names of translations between the dialects of clients and backends
 ``priorities``     the priorities of requests
 ``statuses``       what an HTTP status of a backend means
 ``outcome``        how an attempt and an exchange ended

@@ -160,6 +160,10 @@ class ExchangeOutcome(msgspec.Struct, frozen=True):
     """The reason that the stage gave; None when ``rejected_by`` is None."""
     cost_usd: float | None = None
     """The cost of all its attempts, as far as stages know it; None when no stage does."""
+    translated: str | None = None
+    """The translation of the answer, such as ``anthropic->openai``; None: the backend spoke the client's protocol."""
+    untranslated: tuple[str, ...] = ()
+    """The fields of the request that this translation could not carry over."""
 
     @property
     def result(self) -> Result:

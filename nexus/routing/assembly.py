@@ -1,5 +1,6 @@
 """Builds the router from the configuration and the plugins."""
 
+from collections.abc import Mapping
 from random import Random
 
 from nexus.config.schema import RoutingConfig
@@ -20,12 +21,14 @@ def build_router(
     *,
     file: str = "nexus.toml",
     chance: Random | None = None,
+    translations: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Router:
     """Return a router that shares no state with any other.
 
     :param contributions: the stages and policy keys of plugins; None for the built-in stages alone.
     :param file: the name of the configuration file, for error texts.
     :param chance: chooses between equal backends.
+    :param translations: by the name of an endpoint, those to which its requests can be translated, best first.
     :raises ConfigError: the configuration is invalid; the text names the key.
     :raises PluginError: a plugin is at fault; the text names it.
     """
@@ -46,4 +49,5 @@ def build_router(
         fallbacks=config.fallbacks,
         default_model=config.default_model,
         policies=policies,
+        translations=translations,
     )

@@ -26,6 +26,8 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     route_reason: str
     """For the client's header: ``capability-match``, ``capacity-overflow``, ``privacy-requirement``, ``failover``,
     ``last-resort``."""
+    translated_to: str | None = None
+    """The name of the endpoint to which the request is translated; None: the backend serves that of the client."""
     reason: str
     """Why this candidate was chosen, such as ``highest_score:gpu-1:98.00``, ``only_healthy_backend`` or
     ``last_resort:gpu-1:unhealthy``."""

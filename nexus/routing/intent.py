@@ -55,6 +55,9 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     policies: tuple[Mapping[str, Any], ...]
     """The decoded keys, by plugin, of each traffic policy that applies; see :meth:`policies_of`."""
     received_unix_s: float
+    other_endpoints: tuple[str, ...] = ()
+    """The names of the endpoints to which the request can be translated, best first, for backends that do not serve its
+    own."""
     excluded: list[Verdict] = []
     avoided: list[Verdict] = []
     weights: list[Verdict] = []
@@ -107,6 +110,18 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     def tier_of(self, backend: Backend) -> int:
         """Return how capable the model at *backend*, a candidate, is: 1 to 5."""
         return backend.tier_of(self.survivors[backend.name][1])
+
+    def endpoint_at(self, backend: Backend) -> str | None:
+        """Return the name of the endpoint at which *backend* is asked: that of the request, or one to which it is
+        translated. None: it serves none of them."""
+        served = backend.endpoints
+        if self.endpoint.name in served:
+            return self.endpoint.name
+        return next((name for name in self.other_endpoints if name in served), None)
+
+    def is_translated_for(self, backend: Backend) -> bool:
+        """Whether *backend* gets the request in another dialect than the client's."""
+        return self.endpoint_at(backend) not in (self.endpoint.name, None)
 
     def policies_of(self, plugin: str) -> tuple[Any, ...]:
         """Return the keys of *plugin* in each policy that applies; empty when none does. All apply at once.
@@ -163,6 +178,7 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
             headers=self.headers,
             policies=self.policies,
             received_unix_s=self.received_unix_s,
+            other_endpoints=self.other_endpoints,
             observed=_NOT_FOR_STAGES,
             skipped=_NOT_FOR_STAGES,
             spent_s=_NOT_FOR_STAGES,

@@ -11,7 +11,7 @@ from nexus.domain.naming import Naming, served
 from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.errors import StageFailed
 from nexus.routing import rejections
-from nexus.routing.core_stages.schedule import Schedule
+from nexus.routing.core_stages.schedule import Schedule, route_reason
 from nexus.routing.decision import Decision, Reject, Reserved, Saturated
 from nexus.routing.decision_record import ConsideredModel, DecisionRecord, Request, Round, RoutingRules, StageLabel
 from nexus.routing.intent import RoutingIntent, Verdict
@@ -42,13 +42,16 @@ class Router:
         fallbacks: Mapping[str, tuple[str, ...]] | None = None,
         policies: Policies | None = None,
         default_model: str | None = None,
+        translations: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
+        """:param translations: by the name of an endpoint, those to which its requests are translated, best first."""
         self.pipeline = pipeline
         self.schedule = schedule
         self.naming = naming or Naming()
         self.fallbacks = fallbacks or {}
         self.policies = policies or Policies()
         self.default_model = default_model
+        self.translations = translations or {}
         places = [stage.place for stage in pipeline.stages]
         self.rules: Final = RoutingRules(tuple(map(StageLabel.of, pipeline.stages)), schedule.strategy)
         self.built_in: Final = frozenset(place.name for place in places if place.plugin == BUILT_IN)
@@ -298,10 +301,11 @@ class Routing:
 
         :raises StageFailed: a required stage failed, so that the request is rejected.
         """
-        request, resolution, policies = self.request, considered.resolution, considered.policies
-        candidates = resolution.candidates
-        if request.kept is not None:
-            candidates = {request.kept.backend: candidates[request.kept.backend]}
+        router, request = self._router, self.request
+        resolution, policies = considered.resolution, considered.policies
+        candidates, kept = resolution.candidates, request.kept
+        if kept is not None:
+            candidates = {kept.backend: candidates[kept.backend]}
         if tried := self._tried.get(resolution.requested):
             candidates = {name: offer for name, offer in candidates.items() if name not in tried}
         intent = RoutingIntent(
@@ -314,11 +318,12 @@ class Routing:
             headers=request.headers,
             policies=tuple([policy.keys for policy in policies]) if policies else (),
             received_unix_s=request.received_unix_s,
+            other_endpoints=router.translations.get(request.endpoint.name, ()),
         )
         considered.watch(intent)
-        is_alone = request.headers or request.kept is not None or self._tried or self._wants_facts
-        self._router.pipeline.run(intent, None if is_alone else resolution)
-        considered.ranking = self._router.schedule.rank(intent)
+        is_alone = request.headers or kept is not None or self._tried or self._wants_facts
+        router.pipeline.run(intent, None if is_alone else resolution)
+        considered.ranking = router.schedule.rank(intent)
         if self._wants_facts:
             self._add_facts(considered, intent)
         return intent
@@ -371,7 +376,7 @@ class Routing:
         *,
         is_overflow: bool,
     ) -> Reserved:
-        resolution = considered.resolution
+        resolution, endpoint = considered.resolution, self.request.endpoint.name
         is_fallback = resolution.requested != self.request.requirements.model
         is_failover = is_fallback or any(self._tried.values())
         self._tried.setdefault(resolution.requested, set()).add(ranked.backend.name)
@@ -380,18 +385,8 @@ class Routing:
             model=ranked.model,
             holds=(held,),
             resolved_model=resolution.model,
+            translated_to=None if endpoint in ranked.backend.endpoints else intent.endpoint_at(ranked.backend),
             fallback_model=ranked.model if is_fallback else None,
-            route_reason=_route_reason(intent, ranked, is_failover=is_failover, is_overflow=is_overflow),
+            route_reason=route_reason(intent, ranked, is_failover=is_failover, is_overflow=is_overflow),
             reason=self._router.schedule.reason(ranked, len(considered.ranking)),
         )
-
-
-def _route_reason(intent: RoutingIntent, ranked: Ranked, *, is_failover: bool, is_overflow: bool) -> str:
-    """Return the word for the ``X-Nexus-Route-Reason`` header."""
-    if ranked.is_last_resort:
-        return "last-resort"
-    if is_failover:
-        return "failover"
-    if intent.excluded and any(verdict.stage == "privacy" for verdict in intent.excluded):
-        return "privacy-requirement"
-    return "capacity-overflow" if is_overflow else "capability-match"

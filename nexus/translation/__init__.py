@@ -12,6 +12,7 @@
 ``ordering``        puts the events of an answer into the order that encoders rely on
 ``anthropic``       Anthropic's messages
 ``ollama``          Ollama's chat and completion
+``conversion``      what becomes of one request and its answer: the interface for the proxy
 ``translator``      translates between any two dialects
 ``dialects``        the table of dialects
 ==================  ==================================================================

@@ -1,10 +1,13 @@
 """The table of dialects, and of the endpoints between which requests are translated."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
+from nexus.domain.translation import pair
 from nexus.translation import anthropic, ollama
-from nexus.translation.dialect import Dialect
+from nexus.translation.conversion import About, Conversion
+from nexus.translation.dialect import Dialect, Target
+from nexus.translation.translator import ChatConversion
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     dialect.endpoint: dialect for dialect in (anthropic.DIALECT, ollama.DIALECT, ollama.COMPLETION_DIALECT)
@@ -15,8 +18,26 @@ PREFERENCE: Final = ("openai.chat", "anthropic.messages", "openai.responses", "o
 """The endpoints that a translated request may go to, best first: a backend may have several."""
 
 
-def alternatives(endpoint: str) -> tuple[str, ...]:
-    """Return the endpoints to which requests to *endpoint* can be translated, best first."""
-    if endpoint not in DIALECTS:
-        return ()
-    return tuple(name for name in PREFERENCE if name in DIALECTS and name != endpoint)
+def translations(disabled_pairs: Collection[str] = ()) -> Mapping[str, tuple[str, ...]]:
+    """Return, by the name of each endpoint, those to which its requests can be translated, best first."""
+    found = {endpoint: _alternatives(endpoint, disabled_pairs) for endpoint in DIALECTS}
+    return {endpoint: others for endpoint, others in found.items() if others}
+
+
+def _alternatives(endpoint: str, disabled_pairs: Collection[str]) -> tuple[str, ...]:
+    others = (name for name in PREFERENCE if name in DIALECTS and name != endpoint)
+    return tuple(name for name in others if pair(endpoint, name) not in disabled_pairs)
+
+
+def convert(endpoint: str, other: str, body: bytes, target: Target, about: About) -> Conversion:
+    """Translate a request to *endpoint* into one to *other*, which :func:`translations` lists for it.
+
+    :raises RequestError: *body* is invalid, or cannot be said there without changing its meaning: ``not_translatable``.
+    """
+    return ChatConversion(body, DIALECTS[endpoint], DIALECTS[other], target, about)
+
+
+def headers_of(endpoint: str) -> Mapping[bytes, bytes]:
+    """Return the headers, by lower-case name, that a translated request to *endpoint* must have."""
+    dialect = DIALECTS.get(endpoint)
+    return {} if dialect is None else dialect.headers

@@ -393,6 +393,7 @@ SEEN_ELSEWHERE = {
     "nexus_store_failed": "a store that fails",
     "nexus_store_failures": "a store that fails",
     "nexus_traces": "traces",
+    "nexus_translated_requests": "a backend of another protocol than the client's",
 }
 """What moves only where something is wrong, or configured, that is not here; each has a test beside what it is of."""
 

@@ -34,6 +34,7 @@ from nexus.routing.router import Router
 from nexus.routing.stage.order import Place
 from nexus.store.kinds import BUILT_IN_STORES
 from nexus.store.store import Store
+from nexus.translation.dialects import translations
 
 
 class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +94,13 @@ def build_blueprint(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
     contributions = plugins.configure(config.plugins, error=loaded.error)
     kinds = _kinds(contributions)
     check_kinds(loaded, (*KINDS, *(kind.name for kind in kinds)))
-    router = build_router(config.routing, contributions, file=file)
+    translation = config.translation
+    router = build_router(
+        config.routing,
+        contributions,
+        file=file,
+        translations=translations(translation.disabled_pairs) if translation.enabled else None,
+    )
     try:
         fleet = plan_fleet(
             config.backends,

@@ -59,6 +59,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "discovery.file.path": '"/etc/nexus/fleet.toml"',
     "discovery.file.references": '["env:GPU_*"]',
     "discovery.hosts.hosts": '["mac-studio.local", "10.0.0.7:8000-8003", "192.168.1.0/28"]',
+    "translation.disabled_pairs": '["anthropic->ollama"]',
     "queue.max_size": "1000",
     "queue.max_wait_seconds": "30.0",
     "otel.endpoint": '"http://127.0.0.1:4318"',

@@ -14,6 +14,7 @@ from nexus.config.rules import urls
 from nexus.config.rules.scan_places import faults_of
 from nexus.config.schema import BackendConfig, Config
 from nexus.domain.naming import MAX_ALIAS_HOPS, Naming
+from nexus.domain.translation import PAIRS
 from nexus.errors import did_you_mean
 
 PROTOCOLS: Final = ("openai", "ollama", "anthropic")
@@ -248,6 +249,13 @@ def _backend_words(config: Config) -> Iterator[Fault]:
                 yield Fault(("backends", index, "protocols"), expected, did_you_mean(protocol, PROTOCOLS, before=""))
 
 
+def _translation_pairs(config: Config) -> Iterator[Fault]:
+    for name in config.translation.disabled_pairs:
+        if name not in PAIRS:
+            expected = f"expected translations such as '{PAIRS[0]}', got '{shown(name)}'"
+            yield Fault(("translation", "disabled_pairs"), expected, did_you_mean(name, PAIRS, before=""))
+
+
 def _backend_headers(config: Config) -> Iterator[Fault]:
     for index, backend in enumerate(config.backends):
         seen: set[str] = set()
@@ -327,6 +335,7 @@ RULES: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     _backend_names,
     _backend_urls,
     _backend_words,
+    _translation_pairs,
     _backend_headers,
     _backend_files,
     _watched_files,

@@ -27,7 +27,7 @@ function row(request, onOpen) {
     "tr",
     { class: isFailure(request) ? "failed" : null },
     make("td", {}, make("time", { datetime: new Date(request.timestamp * 1000).toISOString() }, clock(request.timestamp * 1000))),
-    make("th", { scope: "row", title: request.endpoint }, model, ...fallback(request)),
+    make("th", { scope: "row", title: request.endpoint }, model, ...fallback(request), ...translation(request)),
     make("td", {}, request.backend === "none" ? NONE : request.backend),
     make("td", { title: request.error_message }, make("span", { class: `result is-${request.result}` }, resultWord(request))),
     make("td", {}, routeWord(request)),
@@ -41,6 +41,10 @@ function row(request, onOpen) {
 
 function fallback({ fallback_model: model }) {
   return model ? [make("span", { class: "fallback" }, ` → ${model}`)] : [];
+}
+
+function translation({ translated: pair }) {
+  return pair ? [make("span", { class: "fallback", title: "translated between protocols" }, ` ${pair.replace("->", " ⇄ ")}`)] : [];
 }
 
 function resultWord({ result, status_code: status, code, stream }) {

@@ -49,6 +49,7 @@ class ExchangeMetrics:
         self._disconnects: dict[tuple[str, ...], float] = defaultdict(int)
         self._retries: dict[tuple[str, ...], float] = defaultdict(int)
         self._failovers: dict[tuple[str, ...], float] = defaultdict(int)
+        self._translated: dict[tuple[str, ...], float] = defaultdict(int)
         self._refusals: dict[tuple[str, ...], float] = defaultdict(int)
 
     def count_pairs(self, *, times: bool) -> None:
@@ -92,6 +93,8 @@ class ExchangeMetrics:
                 observe_gap(observed, gap_s)
                 if last.usage is not None:
                     backend.observe_rate(1 / gap_s)
+        if outcome.translated is not None:
+            self._translated[outcome.translated,] += 1
         # An error of the backend that is passed on finishes the exchange, but is a failed attempt.
         is_success = outcome.ending is _FINISHED and (last is None or last.fault is None)
         if not is_success or len(outcome.attempts) > 1 or outcome.fallback_model is not None:
@@ -162,6 +165,12 @@ class ExchangeMetrics:
             "Requests that were sent to a fallback instead of the requested model.",
             self._fallbacks,
             *("from_model", "to_model"),
+        )
+        yield counter(
+            "nexus_translated_requests",
+            "Requests that were answered by a backend of another protocol, by the protocols of client and backend.",
+            self._translated,
+            "translation",
         )
         yield counter(
             "nexus_retries",

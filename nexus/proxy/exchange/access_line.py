@@ -56,6 +56,8 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     method: str = "POST"
     rejected_by: str | None = None
     rejected_because: str | None = None
+    translated: str | None = None
+    untranslated: tuple[str, ...] = ()
 
 
 def access_line(
@@ -115,6 +117,8 @@ def access_line(
         outcome.method,
         outcome.rejected_by,
         outcome.rejected_because and _short(outcome.rejected_because),
+        outcome.translated,
+        outcome.untranslated,
     )
 
 

@@ -15,6 +15,7 @@ from nexus.domain.silence import silent_since
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.response import Response
+from nexus.proxy.exchange.translating import Translation
 from nexus.proxy.headers.to_client import retry_after_s
 from nexus.proxy.upstream.backends import Upstream
 from nexus.proxy.upstream.connection import UpstreamConnection
@@ -46,6 +47,10 @@ class Attempt(msgspec.Struct, eq=False):
     wants_stream: bool = False
     backend: Backend = msgspec.UNSET  # type: ignore[assignment]
     """That of *reserved*."""
+    translation: Translation | None = None
+    """None: the backend speaks the protocol of the client."""
+    translated: bytes = b""
+    """A whole answer in the dialect of the client."""
     listener: Callable[[str], None] | None = None
     """Called with the text of the answer."""
     lent: UpstreamConnection | None = None

@@ -20,7 +20,7 @@ from nexus.proxy.exchange import resources
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
 from nexus.proxy.exchange.early_head import EarlyHead, unfit_answer
-from nexus.proxy.exchange.expected_response import Mode
+from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, Mode
 from nexus.proxy.exchange.failover import Failover, begin_failover
 from nexus.proxy.exchange.first_byte import turn_until
 from nexus.proxy.exchange.pieces import pieces_of
@@ -30,6 +30,7 @@ from nexus.proxy.exchange.relay import End, StreamRelay
 from nexus.proxy.exchange.reply_head import reply_head
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.exchange.rewriting import event_restorer, restored
+from nexus.proxy.exchange.translating import Translation
 from nexus.proxy.headers.to_client import SANDBOX_LINE
 from nexus.proxy.upstream.response_parser import WITHOUT_BODY
 from nexus.proxy.write_batch import MAX_BATCHED_BYTES
@@ -154,20 +155,24 @@ class Exchange(msgspec.Struct, eq=False):
         self, failover: Failover, attempt: Attempt, response: Response, *, keep_alive: bool
     ) -> tuple[bytes, bytes]:
         """Return head and body of a whole reply, and note the usage that it reports."""
-        request, requirements = self.request, failover.requirements
+        request, requirements, translation = self.request, failover.requirements, attempt.translation
+        protocol = response.expected.protocol
         body = restored(response.body, attempt, requirements.model) if attempt.is_renamed else response.body
         if response.status >= FIRST_ERROR:
             body = attempt.upstream.redacted(body)
         elif request.endpoint.capability != "keep":
-            attempt.usage = request.protocol.usage_of(body)
-            if request.protocol.load_s_of is not None:
-                attempt.note_load(request.protocol.load_s_of(body))
+            attempt.usage = protocol.usage_of(body)
+            if protocol.load_s_of is not None:
+                attempt.note_load(protocol.load_s_of(body))
             if is_uncounted(attempt.usage, requirements):
-                text = request.protocol.text_of(body)
+                text = protocol.text_of(body)
                 self.record.estimated = estimated_usage(request.endpoint, requirements, tokens_of(text))
                 if attempt.usage is None and attempt.listener is not None and response.collector is None:
                     attempt.listener(text)
-        resources.note_whole(self.plane.owners, request, attempt, response, requirements)
+        if translation is None:
+            resources.note_whole(self.plane.owners, request, attempt, response, requirements)
+        else:
+            body = self._translated(translation, attempt, response, body)
         head = reply_head(self.record, attempt, response, len(failover.attempts))
         last_lines = self._last_lines(keep_alive=keep_alive)
         if response.status in WITHOUT_BODY:
@@ -175,8 +180,21 @@ class Exchange(msgspec.Struct, eq=False):
             return b"%b%b\r\n" % (head, last_lines), b""
         return b"%bContent-Length: %d\r\n%b\r\n" % (head, len(body), last_lines), body
 
+    def _translated(self, translation: Translation, attempt: Attempt, response: Response, body: bytes) -> bytes:
+        """Return a whole reply in the client's dialect, and label the response accordingly."""
+        self.record.translated = translation
+        if response.status < FIRST_ERROR:
+            stream_type = self.request.protocol.stream_type.encode()
+            response.head = response.head.typed(stream_type if attempt.wants_stream else DOCUMENT_TYPE)
+            return attempt.translated
+        response.head = response.head.typed(DOCUMENT_TYPE)
+        return translation.conversion.error(response.status, body, self.record.request_id)
+
     async def _reply_stream(self, failover: Failover, attempt: Attempt, response: Response) -> bool:
-        request, requirements = self.request, failover.requirements
+        request, requirements, translation = self.request, failover.requirements, attempt.translation
+        if translation is not None:
+            self.record.translated = translation
+            response.head = response.head.typed(request.protocol.stream_type.encode())
         is_chunked = request.message.version == HttpVersion11
         keep_alive = self.client.may_follow(request.message) and is_chunked
         early = self._early
@@ -192,7 +210,8 @@ class Exchange(msgspec.Struct, eq=False):
             self.record.answered(response.status, response.begun_at)
         else:
             keep_alive = early.keep_alive
-        resources.note_stream(self.plane.owners, request, attempt, response, requirements)
+        if translation is None:
+            resources.note_stream(self.plane.owners, request, attempt, response, requirements)
         first_byte_s, figures = failover.first_byte_s(attempt), attempt.backend.load.model(attempt.reserved.model)
         relay = self.relay = StreamRelay(
             self.client,
@@ -205,6 +224,7 @@ class Exchange(msgspec.Struct, eq=False):
             figures=figures,
             deadline=failover.deadline,
             restore=event_restorer(attempt, requirements.model),
+            translation=None if translation is None else translation.conversion.stream(response.scan.framing),
         )
         relay.start()
         try:
@@ -225,7 +245,7 @@ class Exchange(msgspec.Struct, eq=False):
         """Note the usage that a stream reported before it ended or broke off, or an estimate of it."""
         self.record.begun(response.begun_at)
         attempt.usage = response.scan.usage() if self.request.endpoint.capability != "keep" else None
-        load_s_of = self.request.protocol.load_s_of
+        load_s_of = response.expected.protocol.load_s_of
         if load_s_of is not None and (last := response.scan.last_marked()) is not None:
             attempt.note_load(load_s_of(last.content))
         if response.mode is Mode.EVENTS and is_uncounted(attempt.usage, failover.requirements):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
+from typing import Final
 
 import msgspec
 import structlog
@@ -12,7 +13,7 @@ from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.error_codes import UpstreamFault
-from nexus.errors import UpstreamError
+from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.exchange import judging
@@ -29,6 +30,7 @@ from nexus.proxy.exchange.response_memory import MemoryShare
 from nexus.proxy.exchange.retry import Next, Retries
 from nexus.proxy.exchange.rewriting import body_for
 from nexus.proxy.exchange.slot_wait import wait_for_slot
+from nexus.proxy.exchange.translating import translate_whole, translated_head, translation_for
 from nexus.proxy.headers.to_backend import request_head
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.response_parser import NOT_MODIFIED
@@ -39,6 +41,8 @@ from nexus.wire.protocol import WireProtocol
 from nexus.wire.responses.nature import ExpectedFormat
 from nexus.wire.streams.event_buffer import EventRoom
 from nexus.wire.streams.scan import StreamScan
+
+NOT_TRANSLATABLE: Final = "not_translatable"
 
 log = structlog.get_logger("nexus.proxy")
 
@@ -62,6 +66,8 @@ class Failover(msgspec.Struct, eq=False):
     """Where the object is kept that the request refers to; None: it refers to none, or its backend is not known."""
     successor: Reserved | None = None
     """The backend reserved to take over from a silent one; None again once it is asked."""
+    not_translatable: RequestError | None = None
+    """Why the request could not be translated for a backend; None: it could, or did not have to be."""
     moved: Attempt | None = None
     """The attempt at a silent backend, while it is undecided whether it counts as a failure."""
 
@@ -79,7 +85,9 @@ class Failover(msgspec.Struct, eq=False):
             waited = await wait_for_slot(self, found) if isinstance(found, Saturated) else found
             if (reserved := self._as_it_is_now(waited)) is None:
                 continue
-            attempt = self._begin(reserved)
+            attempt = await self._begin_translated(reserved) if reserved.translated_to else self._begin(reserved)
+            if attempt is None:
+                continue
             failure = await self._try(attempt)
             if failure is None:
                 return attempt
@@ -144,7 +152,7 @@ class Failover(msgspec.Struct, eq=False):
         if found.code in REST_ON_PROBES and await fleet.look(lambda: routing.has_healthy(fleet.snapshot)):
             found = routing.next(fleet.snapshot)
         if isinstance(found, Reject):
-            raise rejection(found)
+            raise self.not_translatable or rejection(found)
         return found
 
     def _as_it_is_now(self, reserved: Reserved) -> Reserved | None:
@@ -191,6 +199,24 @@ class Failover(msgspec.Struct, eq=False):
             record.trace.attempt(backend, attempt.started_at)
         return attempt
 
+    async def _begin_translated(self, reserved: Reserved) -> Attempt | None:
+        """Return an attempt at a backend that speaks another dialect; None, and *reserved* is given back: the request
+        cannot be said there."""
+        try:
+            translation = await translation_for(self, reserved)
+        except RequestError as exc:
+            self.give_back(reserved)
+            if exc.code != NOT_TRANSLATABLE:
+                raise
+            self.not_translatable = exc
+            return None
+        except BaseException:
+            self.give_back(reserved)
+            raise
+        attempt = self._begin(reserved)
+        attempt.translation = translation
+        return attempt
+
     async def _try(self, attempt: Attempt) -> Next | None:
         """Ask one backend, again if a reused connection was stale; return None once its answer may go to the client."""
         pool = attempt.upstream.pool
@@ -206,6 +232,8 @@ class Failover(msgspec.Struct, eq=False):
                     response.status >= FIRST_ERROR or response.status == NOT_MODIFIED or not response.is_framed
                 ):
                     judging.refuse_bad(self, attempt, response)
+                if attempt.translation is not None:
+                    translate_whole(self, attempt, response)
             except UpstreamError as exc:
                 failure = judging.as_context_error(self, attempt, exc)
                 what = self._after(failure, attempt)
@@ -221,12 +249,16 @@ class Failover(msgspec.Struct, eq=False):
         """Send the request, and return its response, of which nothing has arrived yet."""
         plane, request, record, requested = self.plane, self.request, self.record, self.requirements.model
         endpoint, head, number = request.endpoint, request.head, len(self.attempts)
+        protocol, target, body = request.protocol, request.target, self.body
+        if (translation := attempt.translation) is not None:
+            protocol, endpoint, body = translation.protocol, translation.endpoint, translation.conversion.body
+            head, target = translated_head(head, endpoint, attempt.backend), endpoint.path.encode()
         expected = ExpectedResponse(
-            request.protocol,
+            protocol,
             endpoint,
             ExpectedFormat(self.requirements.is_stream, endpoint.streams_by_default, endpoint.may_be_text),
             # Not a method of this failover: an answer that refers to it would be freed by the garbage collector only.
-            partial(_open_scan, request.protocol, endpoint, plane.event_room, attempt.listener),
+            partial(_open_scan, protocol, endpoint, plane.event_room, attempt.listener),
             head.accept,
         )
         share = MemoryShare(plane.response_memory)
@@ -240,14 +272,13 @@ class Failover(msgspec.Struct, eq=False):
             if attempt.load.requests == 1:
                 # Others that wait for the same model can be sent along.
                 plane.queue.fleet_changed()
-        body = self.body
-        if attempt.reserved.model != requested:
+        if translation is None and attempt.reserved.model != requested:
             body = body_for(attempt, endpoint, head, body, requested)
         request_id = record.client_request_id or record.request_id
         sent_head = request_head(
             attempt.upstream.head_template,
             head,
-            request.target,
+            target,
             method=request.method,
             body_length=len(body),
             # Engines use it as their own id, and would take two attempts with the same id for one request.

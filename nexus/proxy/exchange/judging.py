@@ -34,7 +34,7 @@ def refuse_bad(failover: "Failover", attempt: Attempt, response: Response) -> No
         raise UpstreamError(UpstreamFault.PROTOCOL, "answered with status 304", status=NOT_MODIFIED)
     if status >= FIRST_ERROR:
         _judge_status(failover, attempt, response)
-    elif not response.is_framed and not request.protocol.looks_complete(request.endpoint, response.body):
+    elif not response.is_framed and not response.looks_complete():
         raise UpstreamError(UpstreamFault.TRUNCATED, "the answer's document ends too early")
 
 
@@ -43,7 +43,7 @@ def _judge_status(failover: "Failover", attempt: Attempt, response: Response) ->
     status, fleet = response.status, failover.plane.fleet
     meaning = meaning_of(status)
     if meaning is StatusMeaning.NOT_SUPPORTED:
-        fleet.report_unsupported(attempt.backend.id, failover.request.endpoint.name, attempt.reserved.model)
+        fleet.report_unsupported(attempt.backend.id, response.expected.endpoint.name, attempt.reserved.model)
     if meaning.fails_over:
         is_own_key = meaning is StatusMeaning.CREDENTIALS and not _takes_clients_key(failover, attempt)
         fault = UpstreamFault.CREDENTIALS if is_own_key else UpstreamFault.STATUS

@@ -15,6 +15,7 @@ from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.observability.logging.logs import LEVELS, Level, channel, write_line
 from nexus.observability.tracing.trace import Trace
 from nexus.proxy.exchange.access_line import access_line
+from nexus.proxy.exchange.translating import Translation
 from nexus.routing.decision import Reserved
 
 LOGGER: Final = "nexus.proxy"
@@ -97,6 +98,8 @@ class Record(msgspec.Struct, eq=False):
     """The stage that refused the request, or ``queue``; None: no stage did."""
     rejected_because: str | None = None
     cost_usd: float | None = None
+    translated: Translation | None = None
+    """How the answer was translated; None: it was not."""
     estimated: TokenUsage | None = None
     """An estimate, where the backend did not report the usage."""
     prompt_preview: str | None = None
@@ -192,6 +195,8 @@ class Record(msgspec.Struct, eq=False):
             self.rejected_by,
             self.rejected_because,
             self.cost_usd,
+            None if self.translated is None else self.translated.name,
+            () if self.translated is None else self.translated.conversion.lost,
         )
         level = _level_of(outcome)
         if _channel.threshold <= LEVELS[level]:

@@ -14,6 +14,7 @@ from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.pieces import PIECE_BYTES, pieces_of
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.upstream.connection import UpstreamConnection
+from nexus.translation.conversion import StreamConversion
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -52,6 +53,7 @@ class StreamRelay:
         "_scan",
         "_seen_blocks",
         "_timer",
+        "_translation",
         "_turn_until",
         "_write_now",
         "bytes_out",
@@ -73,6 +75,7 @@ class StreamRelay:
         figures: ModelLoad,
         deadline: float,
         restore: Callable[[bytes], bytes] | None,
+        translation: StreamConversion | None = None,
     ) -> None:
         self._client = client
         self._connection = connection
@@ -87,7 +90,8 @@ class StreamRelay:
         self._first_content_by = first_content_by
         self._turn_until = turn_until
         self._figures = figures
-        self._restore = restore
+        self._restore = restore if translation is None else translation.feed
+        self._translation = translation
         self._deadline = deadline
         self._loop = response.loop
         self._last_data_at = monotonic()
@@ -166,6 +170,8 @@ class StreamRelay:
             self._response.last_content_at = self._figures.alive_at = now
         if self._restore is not None:
             data = self._restore(data)
+            if self._translation is not None and not self._may_go_on(self._translation, data):
+                return
         size = len(data)
         if self._backlog or self._is_paused or size > PIECE_BYTES:
             self._backlog.extend(pieces_of(data))
@@ -173,6 +179,18 @@ class StreamRelay:
         else:
             self.bytes_out += size
             self._write_now(b"%x\r\n%b\r\n" % (size, data) if self.is_chunked else data)
+
+    def _may_go_on(self, translation: StreamConversion, data: bytes) -> bool:
+        """Whether there is something to send; end the stream if the translation of an event has failed."""
+        if translation.has_failed and not self._scan.has_error:
+            self._pass_on(data)
+            self.cut("upstream_error")
+            return False
+        return bool(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        self._backlog.extend(pieces_of(data))
+        self._write_backlog()
 
     def finish(self) -> None:
         response = self._response
@@ -182,6 +200,8 @@ class StreamRelay:
                 return
             if closing := self._scan.closing():
                 self.forward(closing)
+            if self._translation is not None and (closing := self._translation.end()):
+                self._pass_on(closing)
         self._end(End.COMPLETE)
 
     def break_off(self, fault: UpstreamFault, _message: str) -> None:

@@ -35,6 +35,8 @@ def reply_head(record: Record, attempt: Attempt, response: Response, attempts: i
         b"X-Nexus-Route-Reason: %b\r\n%b"
         % (reserved.route_reason.encode(), id_lines(record.request_id, record.client_request_id)),
     ]
+    if attempt.translation is not None:
+        parts.append(attempt.translation.lines)
     if reserved.fallback_model is not None:
         parts.append(b"X-Nexus-Fallback-Model: %b\r\n" % ascii_only(reserved.fallback_model).encode())
     if record.decision_line or attempts > 1 or attempt.load is not None or attempt.told_load_s:

@@ -103,6 +103,10 @@ class Response(msgspec.Struct, eq=False):
         """When the first content of a stream arrived, or the first byte of another response; None before that."""
         return self.content_at if self.mode is Mode.EVENTS else self.content_at or self.first_byte_at
 
+    def looks_complete(self) -> bool:
+        """Whether a body whose framing does not give its end is a complete document."""
+        return self.expected.protocol.looks_complete(self.expected.endpoint, self.body)
+
     def give_up_waiting(self, error: UpstreamError | None = None) -> None:
         """Fail with *error*; without one, because the response did not begin in time."""
         if not self.ready.done():

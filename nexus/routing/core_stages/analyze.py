@@ -10,6 +10,8 @@ from nexus.routing.stage.api import Fact, Priority, Reconciler
 
 MAY_BE_TOO_LONG: Final = 0.1
 """The factor when an estimate exceeds the context: any backend with a longer context comes first, however busy."""
+TRANSLATED: Final = 0.001
+"""The factor of a backend that needs a translation: any that speaks the client's protocol comes first, however busy."""
 
 
 class Analyze(Reconciler):
@@ -24,11 +26,9 @@ class Analyze(Reconciler):
         requirements = intent.requirements
         needed = needed_capabilities(requirements)
         for backend, model in intent.offers():
-            if endpoint not in backend.endpoints:
-                exclude = self._exclude_unserved if backend.endpoints else self._exclude_unprobed
-                exclude(intent, backend)
-            if backend.unsupported and (endpoint, model) in backend.unsupported:
-                reason = f"Backend has answered that it does not support {endpoint} with this model (HTTP 501)"
+            asked_at = endpoint if endpoint in backend.endpoints else self._translated_to(intent, backend)
+            if backend.unsupported and (asked_at, model) in backend.unsupported:
+                reason = f"Backend has answered that it does not support {asked_at} with this model (HTTP 501)"
                 intent.avoid(backend, stage=self.name, reason=reason)
             facts = backend.models.get(model)
             if requirements.refused_context or requirements.is_refused_unknown:
@@ -39,7 +39,7 @@ class Analyze(Reconciler):
                 self._judge_capabilities(intent, backend, model, missing)
             context_length = facts.context_length
             if context_length is not None and requirements.context_tokens > context_length:
-                self._judge_length(intent, backend, context_length)
+                self._judge_length(intent, backend, asked_at, context_length)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         return {
@@ -50,6 +50,17 @@ class Analyze(Reconciler):
                 for backend, model in intent.offers()
             },
         }
+
+    def _translated_to(self, intent: RoutingIntent, backend: Backend) -> str:
+        """Return the endpoint to which the request is translated for *backend*; exclude it if there is none."""
+        asked_at = intent.endpoint_at(backend)
+        if asked_at is None:
+            exclude = self._exclude_unserved if backend.endpoints else self._exclude_unprobed
+            exclude(intent, backend)
+            return intent.endpoint.name
+        reason = f"It does not serve {intent.endpoint.name}: the request is translated to {asked_at}"
+        intent.weigh(backend, TRANSLATED, stage=self.name, reason=reason)
+        return asked_at
 
     def _exclude_unserved(self, intent: RoutingIntent, backend: Backend) -> None:
         intent.exclude(
@@ -109,10 +120,10 @@ class Analyze(Reconciler):
             context=None if context_length is None else {"context_length": context_length},
         )
 
-    def _judge_length(self, intent: RoutingIntent, backend: Backend, context_length: int) -> None:
+    def _judge_length(self, intent: RoutingIntent, backend: Backend, asked_at: str, context_length: int) -> None:
         """Exclude a backend that will certainly refuse the request as too long, and weigh one that may."""
         requirements = intent.requirements
-        is_strict = intent.endpoint.name in backend.kind.refuses_beyond_context
+        is_strict = asked_at in backend.kind.refuses_beyond_context
         if is_strict and (tokens := requirements.certain_tokens) > context_length:
             intent.exclude(
                 backend,

@@ -361,3 +361,14 @@ def _factors(weights: list[Verdict]) -> dict[str, float]:
     for verdict in weights:
         factors[verdict.backend] = factors.get(verdict.backend, 1.0) * verdict.factor
     return factors
+
+
+def route_reason(intent: RoutingIntent, ranked: Ranked, *, is_failover: bool, is_overflow: bool) -> str:
+    """Return the word for the ``X-Nexus-Route-Reason`` header."""
+    if ranked.is_last_resort:
+        return "last-resort"
+    if is_failover:
+        return "failover"
+    if intent.excluded and any(verdict.stage == "privacy" for verdict in intent.excluded):
+        return "privacy-requirement"
+    return "capacity-overflow" if is_overflow else "capability-match"

@@ -9,6 +9,8 @@ import msgspec
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
+from nexus.domain.request import Endpoint
+from nexus.domain.translation import pair
 from nexus.error_codes import CODES
 from nexus.routing.core_stages.analyze import needed_capabilities
 from nexus.routing.decision import Decision, Reject, Reserved, Saturated
@@ -120,7 +122,7 @@ def _round(found: Round, record: DecisionRecord, instead_of_waiting: Reject | No
     return shape.RoundReport(
         tries=found.tries,
         models=tuple(_model(model, record) for model in found.models),
-        decision=_decision(decision, found),
+        decision=_decision(decision, found, record.request.endpoint),
     )
 
 
@@ -202,7 +204,7 @@ def _choices(found: Findings) -> Iterator[shape.Choice]:
         )
 
 
-def _decision(decision: Decision | None, found: Round) -> shape.DecisionReport:
+def _decision(decision: Decision | None, found: Round, endpoint: Endpoint) -> shape.DecisionReport:
     full = tuple(dict.fromkeys(verdict.backend for model in found.models for verdict in model.full))
     match decision:
         case Reserved():
@@ -211,6 +213,7 @@ def _decision(decision: Decision | None, found: Round) -> shape.DecisionReport:
                 backend=decision.backend.name,
                 model=decision.model,
                 fallback_model=decision.fallback_model,
+                translated=None if decision.translated_to is None else pair(endpoint.name, decision.translated_to),
                 route_reason=decision.route_reason,
                 reason=decision.reason,
                 full=full,

@@ -240,6 +240,8 @@ class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """The backend's own name for the model."""
     fallback_model: str | None = None
     """``X-Nexus-Fallback-Model``."""
+    translated: str | None = None
+    """``X-Nexus-Translated``: the protocols of client and backend, if they differ."""
     route_reason: str | None = None
     """``X-Nexus-Route-Reason``."""
     reason: str | None = None

@@ -101,7 +101,9 @@ def _decision(decision: DecisionReport) -> str:
     match decision.decision:
         case "route":
             full = f"; could not take it: {', '.join(decision.full)}" if decision.full else ""
-            return f"route: {decision.backend} as {decision.model} ({decision.route_reason}, {decision.reason}){full}"
+            how = f", translated {decision.translated}" if decision.translated else ""
+            why = f"{decision.route_reason}, {decision.reason}{how}"
+            return f"route: {decision.backend} as {decision.model} ({why}){full}"
         case "queue":
             wait = "" if decision.wait is None else f"; {_wait(decision.wait)}"
             return f"queue: waits for {' or '.join(decision.full)}{wait}"

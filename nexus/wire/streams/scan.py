@@ -123,6 +123,11 @@ class StreamScan(ABC):
         self._read()
         return self._has_error
 
+    @property
+    def framing(self) -> Framing:
+        """Splits the events that :meth:`feed` returns."""
+        return self._framing
+
     def bound(self, room: EventRoom) -> None:
         """Let *room* bound the incomplete event, instead of the default for a single stream."""
         self._framing.room = room

@@ -80,6 +80,7 @@ def test_an_entry_shows_the_result_of_a_request(history):
         "stream": True,
         "route_reason": "failover",
         "fallback_model": None,
+        "translated": None,
         "attempts": [
             {"backend": "gpu-1", "model": MODEL, "duration_ms": 250, "status": 503, "fault": "status"},
             {"backend": "gpu-2", "model": MODEL, "duration_ms": 500, "status": 200},

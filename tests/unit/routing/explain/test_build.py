@@ -372,6 +372,7 @@ def outcome(**facts):
         "termination": "--",
         "route_reason": None,
         "fallback_model": None,
+        "translated": None,
         "attempts": (),
         "received_at": 0.0,
         "duration_s": 0.25,
