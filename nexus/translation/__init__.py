@@ -8,8 +8,11 @@
 ``tool_arguments``  the arguments of tools as JSON objects
 ``custom_tools``    tools whose input is plain text, as functions and back
 ``data_urls``       images and files in ``data:`` URLs
+``media_types``     recognises images by their first bytes
+``refusals``        the refusal of what cannot be translated
 ``quirks``          what single providers do differently
 ``ordering``        puts the events of an answer into the order that encoders rely on
+``openai``          OpenAI's chat
 ``anthropic``       Anthropic's messages
 ``ollama``          Ollama's chat and completion
 ``conversion``      what becomes of one request and its answer: the interface for the proxy

@@ -1,25 +1,111 @@
 """What single providers do differently from the dialect that they speak, one row each."""
 
+import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
+from msgspec import structs
+
+_OWN_FIELDS: Final = frozenset({"prompt_cache_key", "verbosity"})
+"""Fields of OpenAI's own API, of which strict servers refuse every one that they do not know."""
+
+
+_COMMON_EFFORTS: Final = {"minimal": "low", "xhigh": "high", "max": "high"}
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """How requests to one provider differ."""
 
-    schema_keys_removed: frozenset[str] = frozenset()
-    """Keys of a JSON schema that the provider refuses, at any depth."""
-    inlines_references: bool = False
-    """Whether ``$ref`` in a schema must be replaced by what it refers to."""
-    wants_thought_signature: bool = False
-    """Whether each tool call in the history needs the provider's signature, or the mark that skips the check."""
-    max_tokens_key: str = "max_tokens"
+    fields_left_out: frozenset[str] = _OWN_FIELDS | {"top_k"}
+    """Fields of OpenAI's chat dialect that the provider does not take, or may refuse."""
+    max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The name of the limit of an answer in OpenAI's chat dialect."""
+    max_user_characters: int | None = None
+    """The longest id of a user; None: any. A longer one is hashed."""
+    takes_late_system: bool = False
+    """Whether a system message may stand anywhere; many chat templates want one, at the beginning."""
+    history_thoughts: Literal["", "reasoning", "reasoning_content"] = ""
+    """The member in which a message of the history has its thoughts; empty: it must not have them."""
+    effort_models: str = ""
+    """Matches the models that take a ``reasoning_effort``; others refuse the request."""
+    efforts: Mapping[str, str] = msgspec.field(default_factory=lambda: _COMMON_EFFORTS)
+    """Other words for efforts that some of these models refuse; an empty one is not sent. ``none``: no thoughts."""
+    default_effort: str = ""
+    """The effort where a client only asks for thoughts; empty: the model's own."""
+    switches_thinking_by_template: bool = False
+    """Whether thoughts are switched on and off by an argument of the chat template."""
+    schema_keys: frozenset[str] = frozenset()
+    """The keys that a JSON schema may have; references must then be replaced. Empty: any."""
+    wants_thought_signature: bool = False
+    """Whether the tool calls of a message need the provider's signature, or the mark that skips the check."""
+
+    def takes_effort(self, model: str) -> bool:
+        """Whether the backend's *model* takes a ``reasoning_effort``."""
+        return bool(self.effort_models) and re.search(self.effort_models, model) is not None
 
 
-QUIRKS: Final[Mapping[str, Quirks]] = {}
+_ANY: Final = r"^"
+"""Matches every model."""
+
+# These engines ignore what a model's chat template has no use for.
+_ENGINE: Final = Quirks(fields_left_out=_OWN_FIELDS, effort_models=_ANY, switches_thinking_by_template=True)
+_REASONS: Final = r"^(?:o[1-9]|gpt-(?:[5-9]|\d\d)|gpt-oss|codex)(?!.*-chat)"
+"""OpenAI's models that think; all others refuse to be told how much."""
+
+# Every model takes the highest of these efforts, and none of them can be told not to think in the same word.
+_OPENAI: Final = Quirks(
+    fields_left_out=frozenset({"top_k"}),
+    max_tokens_key="max_completion_tokens",
+    max_user_characters=64,
+    takes_late_system=True,
+    effort_models=_REASONS,
+    efforts={"none": "", "minimal": "low", "xhigh": "high", "max": "high"},
+    default_effort="medium",
+)
+# https://ai.google.dev/gemini-api/docs/openai and its errors 'Unknown name "seed"'.
+_GOOGLE: Final = Quirks(
+    fields_left_out=_OWN_FIELDS | {"top_k", "seed", "presence_penalty", "frequency_penalty", "user"},
+    effort_models=r"gemini-(?:2\.5|[3-9])",
+    efforts={"none": "low", "minimal": "low", "xhigh": "high", "max": "high"},
+    schema_keys=frozenset(
+        {
+            "type",
+            "format",
+            "title",
+            "description",
+            "nullable",
+            "enum",
+            "items",
+            "minItems",
+            "maxItems",
+            "properties",
+            "required",
+            "minProperties",
+            "maxProperties",
+            "minLength",
+            "maxLength",
+            "pattern",
+            "anyOf",
+            "minimum",
+            "maximum",
+            "default",
+        }
+    ),
+    wants_thought_signature=True,
+)
+
+QUIRKS: Final[Mapping[str, Quirks]] = {
+    "vllm": structs.replace(_ENGINE, history_thoughts="reasoning"),
+    "sglang": structs.replace(_ENGINE, history_thoughts="reasoning_content"),
+    "llamacpp": structs.replace(_ENGINE, history_thoughts="reasoning_content"),
+    "lmstudio": Quirks(fields_left_out=_OWN_FIELDS, effort_models=_ANY),
+    "exo": Quirks(fields_left_out=_OWN_FIELDS, effort_models=_ANY),
+    "openai": _OPENAI,
+    "azure": _OPENAI,
+    "google": _GOOGLE,
+    "gemini": _GOOGLE,
+}
 """By the kind of the backend; no row: none."""
 
 

@@ -1,0 +1,205 @@
+"""Writes the messages of requests of OpenAI's chat dialect."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from nexus.translation.chat import File, Image, Message, Part, Text, Thinking
+from nexus.translation.data_urls import data_url
+from nexus.translation.media_types import media_type_of
+from nexus.translation.openai.pairing import PairedCall, Pairing
+from nexus.translation.openai.signatures import SKIP
+from nexus.translation.quirks import Quirks
+from nexus.translation.refusals import not_translatable
+
+NOTE_OF_IMAGES: Final = "What the tool returned besides follows in the next message."
+ERROR: Final = "Error: "
+
+
+class _ImageUrl(msgspec.Struct):
+    url: str
+
+
+class _FileData(msgspec.Struct):
+    filename: str
+    file_data: str
+
+
+class _TextPart(msgspec.Struct):
+    text: str
+    type: Literal["text"] = "text"
+
+
+class _ImagePart(msgspec.Struct):
+    image_url: _ImageUrl
+    type: Literal["image_url"] = "image_url"
+
+
+class _FilePart(msgspec.Struct):
+    file: _FileData
+    type: Literal["file"] = "file"
+
+
+WrittenPart = _TextPart | _ImagePart | _FilePart
+
+
+class _Google(msgspec.Struct):
+    thought_signature: str
+
+
+class _ExtraContent(msgspec.Struct):
+    google: _Google
+
+
+class _Function(msgspec.Struct):
+    name: str
+    arguments: str
+
+
+class _Call(msgspec.Struct):
+    id: str
+    function: _Function
+    type: Literal["function"] = "function"
+    extra_content: _ExtraContent | UnsetType = UNSET
+
+
+class WrittenMessage(msgspec.Struct):
+    """One message as backends read it."""
+
+    role: str
+    content: str | list[WrittenPart] | None
+    """None only beside calls."""
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    tool_calls: list[_Call] | UnsetType = UNSET
+    tool_call_id: str | UnsetType = UNSET
+
+
+def history_out(messages: Sequence[Message], quirks: Quirks) -> list[WrittenMessage]:
+    """Return *messages* as this dialect has them: the results of calls directly after the calls.
+
+    A result without a call is a part of its user's message, and a call without a result gets an empty one if the
+    conversation goes on: servers refuse either.
+    """
+    messages = messages if quirks.takes_late_system else _with_one_system(messages)
+    pairing = Pairing(messages)
+    written: list[WrittenMessage] = []
+    for place, message in enumerate(messages):
+        if message.role == "system":
+            written.append(WrittenMessage("system", _content(message.parts)))
+        elif message.role == "assistant":
+            calls = pairing.calls_of(place)
+            written.append(_assistant(message, calls, quirks))
+            _add_results(written, calls, goes_on=place < len(messages) - 1)
+        elif parts := pairing.parts_of(place):
+            _add_user(written, _content(parts))
+    return written
+
+
+def _with_one_system(messages: Sequence[Message]) -> list[Message]:
+    """Return *messages* with one system message, at the beginning: many chat templates refuse any other.
+
+    Later ones stay in their place, marked, in a user's turn: at the beginning, they would change the cached prompt.
+    """
+    late = next((place for place, message in enumerate(messages) if message.role != "system"), len(messages))
+    first = tuple(part for message in messages[:late] for part in message.parts)
+    others = [_as_user(message) if message.role == "system" else message for message in messages[late:]]
+    return [Message("system", first), *others] if first else others
+
+
+def _as_user(message: Message) -> Message:
+    text = "\n".join(part.text for part in message.parts if isinstance(part, Text))
+    return Message("user", (Text(f"<system-reminder>\n{text}\n</system-reminder>"),))
+
+
+def _assistant(message: Message, calls: Sequence[PairedCall], quirks: Quirks) -> WrittenMessage:
+    # What its provider has signed is of no use to another one.
+    thoughts = "".join(
+        part.text for part in message.parts if isinstance(part, Thinking) and not (part.signature or part.redacted)
+    )
+    text = "".join(part.text for part in message.parts if isinstance(part, Text))
+    is_unsigned = quirks.wants_thought_signature and not any(call.signature for call in calls)
+    written = [_call(call, quirks, SKIP if is_unsigned else "") for call in calls]
+    return WrittenMessage(
+        "assistant",
+        text if text or not calls else None,
+        reasoning_content=thoughts if thoughts and quirks.history_thoughts == "reasoning_content" else UNSET,
+        reasoning=thoughts if thoughts and quirks.history_thoughts == "reasoning" else UNSET,
+        tool_calls=written or UNSET,
+    )
+
+
+def _call(call: PairedCall, quirks: Quirks, mark: str) -> _Call:
+    signature = (call.signature or mark) if quirks.wants_thought_signature else ""
+    return _Call(
+        call.id,
+        _Function(call.name, call.arguments),
+        extra_content=_ExtraContent(_Google(signature)) if signature else UNSET,
+    )
+
+
+def _add_results(written: list[WrittenMessage], calls: Sequence[PairedCall], *, goes_on: bool) -> None:
+    """Add the results of *calls*, and what only a user's message can have of them after all of them."""
+    shown: list[WrittenPart] = []
+    for call in calls:
+        result = call.result
+        if result is None:
+            if goes_on:
+                written.append(WrittenMessage("tool", "", tool_call_id=call.id))
+            continue
+        texts = [text for part in result.parts if (text := _text_of(part)) is not None]
+        others = [_part(part) for part in result.parts if _text_of(part) is None]
+        text = "\n".join(texts) or (NOTE_OF_IMAGES if others else "")
+        if result.is_error and not text.startswith("Error"):
+            text = ERROR + text
+        written.append(WrittenMessage("tool", text, tool_call_id=call.id))
+        shown += others
+    if shown:
+        written.append(WrittenMessage("user", shown))
+
+
+def _add_user(written: list[WrittenMessage], content: str | list[WrittenPart]) -> None:
+    """Add a user's message, to the last one if that is a user's: many chat templates refuse two in a row."""
+    if not written or written[-1].role != "user":
+        written.append(WrittenMessage("user", content))
+        return
+    before = written[-1].content
+    if isinstance(before, str) and isinstance(content, str):
+        written[-1].content = f"{before}\n{content}"
+    else:
+        written[-1].content = [*_as_parts(before), *_as_parts(content)]
+
+
+def _as_parts(content: str | list[WrittenPart] | None) -> list[WrittenPart]:
+    if isinstance(content, list):
+        return content
+    return [_TextPart(content)] if content else []
+
+
+def _content(parts: Iterable[Part]) -> str | list[WrittenPart]:
+    """Return text alone as a string, as some servers take no other, and anything else as a list of parts."""
+    given = [part for part in parts if isinstance(part, (Text, Image, File))]
+    texts = [_text_of(part) for part in given]
+    if None in texts:
+        return [_part(part) for part in given]
+    return "\n".join(text for text in texts if text)
+
+
+def _text_of(part: Part) -> str | None:
+    if isinstance(part, Text):
+        return part.text
+    return part.text if isinstance(part, File) and part.text else None
+
+
+def _part(part: Text | Image | File) -> WrittenPart:
+    if isinstance(part, Image):
+        media_type = part.media_type or media_type_of(part.data) or "image/png"
+        return _ImagePart(_ImageUrl(part.url or data_url(media_type, part.data)))
+    if (text := _text_of(part)) is not None:
+        return _TextPart(text)
+    if isinstance(part, File) and part.data:
+        media_type = part.media_type or media_type_of(part.data) or "application/octet-stream"
+        return _FilePart(_FileData(part.name or "file", data_url(media_type, part.data)))
+    raise not_translatable("messages.content.file", "send the file's data in place of its URL")

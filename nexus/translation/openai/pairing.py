@@ -1,0 +1,83 @@
+"""Finds the result of each tool call in the history of a chat."""
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from nexus.translation.chat import Message, Part, ToolCall, ToolResult
+from nexus.translation.openai.signatures import split
+
+MAX_ID_CHARACTERS: Final = 40
+"""OpenAI's API refuses longer ids of calls."""
+_HASH_CHARACTERS: Final = 24
+
+
+class PairedCall(msgspec.Struct):
+    """A call, and its result."""
+
+    id: str
+    """As backends get it: the same in each request of a conversation."""
+    name: str
+    arguments: str
+    signature: str
+    """Of Google; empty: none."""
+    given_id: str
+    result: ToolResult | None = None
+
+
+class Pairing:
+    """The calls and results of one history.
+
+    Where a dialect has no ids, results belong to the calls with their name, else to the calls in their order.
+    """
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self._calls: dict[int, list[PairedCall]] = {}
+        """By the place of their message."""
+        self._parts: dict[int, tuple[Part, ...]] = {}
+        """What is not a result with a call, by the place of the message."""
+        self._count = 0
+        self._waiting: list[PairedCall] = []
+        self._answered: set[str] = set()
+        for place, message in enumerate(messages):
+            if message.role == "assistant":
+                self._calls[place] = calls = [self._call(part) for part in message.parts if isinstance(part, ToolCall)]
+                self._waiting += calls
+            else:
+                self._parts[place] = tuple(self._unpaired(message))
+
+    def calls_of(self, place: int) -> Sequence[PairedCall]:
+        """Return the calls of the assistant's message at *place*."""
+        return self._calls.get(place, ())
+
+    def parts_of(self, place: int) -> tuple[Part, ...]:
+        """Return what the user's message at *place* has besides the results of calls."""
+        return self._parts.get(place, ())
+
+    def _call(self, call: ToolCall) -> PairedCall:
+        self._count += 1
+        own, signature = split(call.id)
+        id_ = own or f"call_{self._count}"
+        if len(id_) > MAX_ID_CHARACTERS:
+            id_ = f"call_{sha256(id_.encode()).hexdigest()[:_HASH_CHARACTERS]}"
+        return PairedCall(id_, call.name, call.arguments, signature, call.id)
+
+    def _unpaired(self, message: Message) -> Iterator[Part]:
+        for part in message.parts:
+            if not isinstance(part, ToolResult):
+                yield part
+            elif (call := self._find(part)) is not None:
+                call.result = part
+                self._waiting.remove(call)
+                self._answered.add(part.call_id)
+            elif not part.call_id or part.call_id not in self._answered:
+                # What the client sent is not dropped only because the call was.
+                yield from part.parts
+
+    def _find(self, result: ToolResult) -> PairedCall | None:
+        if result.call_id:
+            return next((call for call in self._waiting if call.given_id == result.call_id), None)
+        named = (call for call in self._waiting if call.name == result.name)
+        return next(named, self._waiting[0] if self._waiting else None)

@@ -1,0 +1,92 @@
+"""Reads streams of OpenAI's chat dialect."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from nexus.translation.events import AnswerEvent, End, Start, ToolArguments, ToolBegin
+from nexus.translation.openai.errors import failure_in
+from nexus.translation.openai.message import Call, Choice, Document, Said, document_in, finish_of, text_in
+from nexus.translation.openai.signatures import signed
+from nexus.translation.openai.usage import usage_in
+from nexus.wire.streams.event import Event
+
+DONE: Final = b"[DONE]"
+
+
+class ChatStreamDecoder:
+    """One stream of chunks.
+
+    Only the first choice is read: requests for more than one are not translated. What one chunk has of several kinds is
+    yielded in the order thoughts, text, tool calls, finish, usage.
+    """
+
+    __slots__ = ("_calls", "_has_refused", "_has_started", "_last_call")
+
+    def __init__(self) -> None:
+        self._has_started = False
+        self._has_refused = False
+        self._calls: dict[int | None, tuple[int, str]] = {}
+        """By the index that the backend uses, None for none: the index of the events, and the id of the call."""
+        self._last_call = -1
+        """The highest index of the events."""
+
+    def decode(self, event: Event) -> Iterable[AnswerEvent]:
+        content = event.content
+        if content.strip() == DONE:
+            return (End(),)
+        document = document_in(content)
+        if document is None:
+            return ()
+        return (failure_in(content),) if document.is_error else self._events(document)
+
+    def _events(self, document: Document) -> Iterator[AnswerEvent]:
+        if not self._has_started:
+            self._has_started = True
+            yield Start(document.id or "", document.model or "")
+        for choice in document.choices or ():
+            if not choice.index:
+                yield from self._choice(choice)
+        if document.usage is not None:
+            yield usage_in(document.usage)
+
+    def _choice(self, choice: Choice) -> Iterator[AnswerEvent]:
+        # Some servers send the whole message in place of what it adds.
+        said = choice.delta or choice.message
+        if said is not None:
+            yield from self._said(said)
+        if choice.finish_reason:
+            yield finish_of(choice, has_refused=self._has_refused)
+
+    def _said(self, said: Said) -> Iterator[AnswerEvent]:
+        yield from text_in(said)
+        if said.refusal:
+            self._has_refused = True
+        for call in said.tool_calls or ():
+            yield from self._call(call)
+
+    def _call(self, call: Call) -> Iterator[AnswerEvent]:
+        name = (call.function.name if call.function else None) or ""
+        index = self._index_of(call, name)
+        if call.id or name:
+            signature = call.signature
+            yield ToolBegin(index, signed(call.id or f"call{index}", signature) if signature else call.id or "", name)
+        if call.function and call.function.arguments:
+            yield ToolArguments(index, call.function.arguments)
+
+    def _index_of(self, call: Call, name: str) -> int:
+        """Return the index of the call that *call* is a part of.
+
+        Some engines send no index, so that each name begins a call; Google's API has sent the same one for all calls,
+        so that a name with a new id begins one.
+        """
+        known = self._calls.get(call.index)
+        if known is not None:
+            index, id_ = known
+            is_new_id = call.id != id_ if call.index is None else bool(call.id and id_ and call.id != id_)
+            if not (name and is_new_id):
+                if call.id and not id_:
+                    self._calls[call.index] = index, call.id
+                return index
+        self._last_call += 1
+        self._calls[call.index] = self._last_call, call.id or ""
+        return self._last_call
