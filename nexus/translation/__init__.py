@@ -13,6 +13,7 @@
 ``quirks``          what single providers do differently
 ``ordering``        puts the events of an answer into the order that encoders rely on
 ``openai``          OpenAI's chat
+``responses``       OpenAI's Responses API
 ``anthropic``       Anthropic's messages
 ``ollama``          Ollama's chat and completion
 ``conversion``      what becomes of one request and its answer: the interface for the proxy

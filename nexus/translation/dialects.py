@@ -4,14 +4,14 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from nexus.domain.translation import pair
-from nexus.translation import anthropic, ollama, openai
+from nexus.translation import anthropic, ollama, openai, responses
 from nexus.translation.conversion import About, Conversion
 from nexus.translation.dialect import Dialect, Target
 from nexus.translation.translator import ChatConversion
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     dialect.endpoint: dialect
-    for dialect in (openai.DIALECT, anthropic.DIALECT, ollama.DIALECT, ollama.COMPLETION_DIALECT)
+    for dialect in (openai.DIALECT, responses.DIALECT, anthropic.DIALECT, ollama.DIALECT, ollama.COMPLETION_DIALECT)
 }
 """By the name of the endpoint that takes their requests."""
 

@@ -1,0 +1,37 @@
+"""The dialect of OpenAI's Responses API.
+
+===============  ======================================================================
+``request_in``   decodes a request
+``items_in``     decodes the items of its input
+``tools_in``     decodes its tools
+``stream_out``   writes an answer, whole or as a stream
+``blocks_out``   writes the events of one output item
+``document``     writes the response object
+``errors``       reads and writes errors
+``fixed_tools``  tools with a fixed name and schema, as functions
+``signatures``   carries what providers sign, in both directions
+``item_ids``     makes the ids of responses and items
+``names``        names of tools in namespaces
+===============  ======================================================================
+"""
+
+from typing import Final
+
+from nexus.translation.dialect import Dialect
+from nexus.translation.responses.errors import decode_error, encode_error
+from nexus.translation.responses.request_in import decode_request
+from nexus.translation.responses.stream_out import ResponsesEncoder, encode_answer
+
+DIALECT: Final = Dialect(
+    name="responses",
+    endpoint="openai.responses",
+    decode_request=decode_request,
+    encode_request=None,
+    decode_answer=None,
+    encode_answer=encode_answer,
+    open_decoder=None,
+    open_encoder=ResponsesEncoder,
+    decode_error=decode_error,
+    encode_error=encode_error,
+    has_custom_tools=True,
+)
