@@ -9,6 +9,8 @@
 ``transcripts``                                 what engines answer
 ``chat_dialect``                                streams and requests of OpenAI's chat dialect
 ``name_server``, ``lan``, ``dialing``           DNS, machines on a network, connections to backends
+``coding_agents``                               agents from npm
+``coding_model``, ``coding_apis``               a model that makes them work, on servers that know one API only
 ``bookkeeping``                                 checks for leaks and for double or missing reports
 ==============================================  ================================================================
 """

@@ -1,0 +1,71 @@
+"""Coding agents do a task through Nexus, with a server that does not speak their protocol."""
+
+import pytest
+
+from nexus.testing.fleets import backend_table
+from tests.support.coding_apis import CHAT, OLLAMA
+from tests.support.coding_model import WANTED, serving
+from tests.support.process import run_nexus
+
+TASK = "Write a greeting into greeting.txt."
+MODELS = ("qwen3-coder", "claude-sonnet-4-5", "gpt-5.5", "gpt-6.2-sol")
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def chat_only(project):
+    """A server that knows chat completions, and nothing else of OpenAI's API."""
+    with serving(CHAT, MODELS, project) as server:
+        yield server
+
+
+@pytest.fixture
+def ollama_only(project):
+    """An Ollama whose adapters for other APIs are not used."""
+    with serving(OLLAMA, MODELS, project) as server:
+        yield server
+
+
+@pytest.fixture
+def nexus(request, tmp_path):
+    """Start a proxy in front of one server."""
+
+    def start(server, **keys):
+        return run_nexus(tmp_path, backend_table("gpu", server.url, **keys))
+
+    return start
+
+
+def assert_task_is_done(said, project, server):
+    assert (project / "greeting.txt").read_text() == WANTED
+    assert "The file is written." in said
+    assert server.refused == []
+
+
+# Claude Code sends models that it does not know other fields than its own.
+@pytest.mark.parametrize("model", ["qwen3-coder", "claude-sonnet-4-5"])
+def test_claude_code_works_on_a_server_that_knows_only_chat_completions(agents, project, chat_only, nexus, model):
+    with nexus(chat_only, type="generic") as proxy:
+        said = agents.claude_code(proxy.url, model, TASK, project)
+
+        lines = proxy.wait_for_log("exchange_finished")
+
+    assert_task_is_done(said, project, chat_only)
+    assert {line["translated"] for line in lines} == {"anthropic->openai"}
+
+
+def test_claude_code_works_on_an_ollama(agents, project, ollama_only, nexus):
+    with nexus(ollama_only, type="ollama", protocols=["ollama"]) as proxy:
+        said = agents.claude_code(proxy.url, "qwen3-coder", TASK, project)
+
+    assert_task_is_done(said, project, ollama_only)
+
+
+# Codex offers a shell, the tool apply_patch, or a tool that runs JavaScript, depending on the model.
+@pytest.mark.parametrize("model", ["qwen3-coder", "gpt-5.5", "gpt-6.2-sol"])
+def test_codex_works_on_a_server_that_knows_only_chat_completions(agents, project, chat_only, nexus, model):
+    with nexus(chat_only, type="generic") as proxy:
+        said = agents.codex(proxy.url, model, TASK, project)
+
+    assert_task_is_done(said, project, chat_only)
