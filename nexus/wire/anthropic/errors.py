@@ -18,6 +18,7 @@ TYPE_OF_STATUS: Final[Mapping[int, str]] = {
     429: "rate_limit_error",
     503: "overloaded_error",
     504: "timeout_error",
+    529: "overloaded_error",
 }
 """Any other status is an ``invalid_request_error`` below 500, else an ``api_error``."""
 

@@ -2,12 +2,14 @@
 
 import json
 
+import aiohttp
 import anthropic
 import ollama
 import openai
 import pytest
 
 from nexus.simulator import CallTool, Say, SimulatedModel, Think
+from tests.support.answer_readers import READERS
 
 QUESTION = [{"role": "user", "content": "hello there"}]
 SCHEMA = {"type": "object", "properties": {"z": {"type": "string"}}}
@@ -116,6 +118,42 @@ async def test_ollama_sends_each_call_whole(scripted, is_stream):
     assert "".join(message.content for message in messages) == "I look at both"
     calls = [call.function for message in messages for call in message.tool_calls or ()]
     assert [(call.name, call.arguments) for call in calls] == [("weather", ARGUMENTS), ("clock", {})]
+
+
+READ = {
+    "openai.chat": ("/v1/chat/completions", "generic", {"messages": QUESTION, "tools": CHAT_TOOLS}),
+    "openai.responses": (
+        "/v1/responses",
+        "generic",
+        {"input": "hello", "tools": FLAT_TOOLS, "reasoning": {"summary": "auto"}},
+    ),
+    "anthropic.messages": (
+        "/v1/messages",
+        "generic",
+        {"messages": QUESTION, "tools": MESSAGES_TOOLS, "max_tokens": 2000, "thinking": {"type": "adaptive"}},
+    ),
+    "ollama.chat": ("/api/chat", "ollama", {"messages": QUESTION, "tools": CHAT_TOOLS, "think": True}),
+}
+"""By endpoint: its path, a kind that has it, and the members of a request."""
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("endpoint", READ)
+async def test_a_script_keeps_to_the_documents_of_its_api(scripted, endpoint, is_stream):
+    path, kind, body = READ[endpoint]
+    simulator = await scripted(kind)
+    async with aiohttp.ClientSession() as session:
+        response = await session.post(simulator.url + path, json={"model": "m", "stream": is_stream, **body})
+        wire = await response.read()
+
+    reading = READERS[endpoint][is_stream](wire)
+
+    thought, text, *calls = reading["blocks"]
+    assert (thought, text) == ({"thinking": "let me see"}, {"text": "I look at both"})
+    assert [(call["tool"], json.loads(call["arguments"] or "{}")) for call in calls] == [
+        ("weather", ARGUMENTS),
+        ("clock", {}),
+    ]
 
 
 async def test_only_what_the_request_allows_is_played(scripted):
