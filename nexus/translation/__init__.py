@@ -10,6 +10,7 @@
 ``data_urls``       images and files in ``data:`` URLs
 ``media_types``     recognises images by their first bytes
 ``refusals``        the refusal of what cannot be translated
+``turns``           pairs the calls of tools with their results
 ``quirks``          what single providers do differently
 ``ordering``        puts the events of an answer into the order that encoders rely on
 ``openai``          OpenAI's chat

@@ -7,6 +7,7 @@ import msgspec
 
 from nexus.errors import RequestError
 from nexus.translation.chat import File, Image, Part, Text, Thinking, ToolCall, ToolResult
+from nexus.translation.refusals import not_translatable
 
 NOTHING: Final = msgspec.Raw()
 
@@ -162,11 +163,7 @@ def _nested(block: Block) -> Content:
 
 
 def _unavailable(what: str) -> RequestError:
-    return RequestError(
-        "not_translatable",
-        f"'messages' has {what} that only Anthropic's API can read; send it in base64, or as a URL",
-        param="messages",
-    )
+    return not_translatable("messages", f"send {what} in base64 or as a URL, not by the id of a file")
 
 
 _READERS: Final[Mapping[str, Callable[[Block, set[str]], Iterable[Part]]]] = {

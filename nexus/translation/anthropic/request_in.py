@@ -10,6 +10,7 @@ from nexus.translation.anthropic.content import NOTHING, Content, is_given, part
 from nexus.translation.anthropic.tools import ToolChoiceIn, ToolIn, choice_of, tools_of
 from nexus.translation.chat import ChatRequest, JsonFormat, Message, Reasoning, Role
 from nexus.translation.reading import decode_body
+from nexus.translation.refusals import not_translatable
 from nexus.wire.documents import read
 
 Number = int | float | None
@@ -21,11 +22,7 @@ def decode_request(body: bytes) -> ChatRequest:
     fields = decode_body(_REQUEST, body)
     lost = {name for name, value in decode_body(_MEMBERS, body).items() if name not in _READ and is_given(value)}
     if "inference_geo" in lost:
-        raise RequestError(
-            "not_translatable",
-            "'inference_geo' is a promise of Anthropic's API alone; leave it out, or name a model of that API",
-            param="inference_geo",
-        )
+        raise not_translatable("inference_geo", "leave it out, or name a model of Anthropic's API")
     tools = tools_of(fields.tools or (), lost)
     choice = fields.tool_choice
     return ChatRequest(

@@ -8,6 +8,7 @@ import msgspec
 from nexus.errors import RequestError
 from nexus.translation.anthropic.content import NOTHING, is_given
 from nexus.translation.chat import OneTool, Tool, ToolChoice
+from nexus.translation.refusals import not_translatable
 
 
 class ToolIn(msgspec.Struct):
@@ -64,9 +65,5 @@ def choice_of(choice: ToolChoiceIn | None, tools: Iterable[Tool]) -> ToolChoice 
     if chosen is None:
         raise RequestError("invalid_value", "'tool_choice.type': must be auto, any, tool or none", param="tool_choice")
     if (isinstance(chosen, OneTool) and chosen.name not in names) or (chosen == "required" and not names):
-        raise RequestError(
-            "not_translatable",
-            "'tool_choice' requires a tool that only Anthropic's API has; offer a tool with an 'input_schema'",
-            param="tool_choice",
-        )
+        raise not_translatable("tool_choice", "require a tool with an 'input_schema', which the client runs itself")
     return chosen if names else None
