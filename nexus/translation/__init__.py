@@ -18,6 +18,7 @@
 ``anthropic``       Anthropic's messages
 ``ollama``          Ollama's chat and completion
 ``conversion``      what becomes of one request and its answer: the interface for the proxy
+``embeddings``      translates embeddings between OpenAI's dialect and Ollama's
 ``translator``      translates between any two dialects
 ``dialects``        the table of dialects
 ==================  ==================================================================

@@ -7,6 +7,7 @@ from nexus.domain.translation import pair
 from nexus.translation import anthropic, ollama, openai, responses
 from nexus.translation.conversion import About, Conversion
 from nexus.translation.dialect import Dialect, Target
+from nexus.translation.embeddings import EMBEDDINGS, EmbeddingsConversion
 from nexus.translation.translator import ChatConversion
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
@@ -16,18 +17,25 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
 """By the name of the endpoint that takes their requests."""
 
 PREFERENCE: Final = ("openai.chat", "anthropic.messages", "openai.responses", "ollama.chat")
-"""The endpoints that a translated request may go to, best first: a backend may have several."""
+"""The endpoints that a translated chat may go to, best first: a backend may have several."""
+
+_EMBEDDINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "openai.embeddings": ("ollama.embed",),
+    "ollama.embed": ("openai.embeddings",),
+    "ollama.embeddings": ("openai.embeddings",),
+}
+"""The same for embeddings, by the endpoint of the client."""
 
 
 def translations(disabled_pairs: Collection[str] = ()) -> Mapping[str, tuple[str, ...]]:
     """Return, by the name of each endpoint, those to which its requests can be translated, best first."""
-    found = {endpoint: _alternatives(endpoint, disabled_pairs) for endpoint in DIALECTS}
+    found = {endpoint: _alternatives(endpoint, disabled_pairs) for endpoint in (*DIALECTS, *_EMBEDDINGS)}
     return {endpoint: others for endpoint, others in found.items() if others}
 
 
 def _alternatives(endpoint: str, disabled_pairs: Collection[str]) -> tuple[str, ...]:
-    others = (name for name in PREFERENCE if name in DIALECTS and name != endpoint)
-    return tuple(name for name in others if pair(endpoint, name) not in disabled_pairs)
+    of_chat = (name for name in PREFERENCE if name in DIALECTS and name != endpoint)
+    return tuple(name for name in _EMBEDDINGS.get(endpoint, of_chat) if pair(endpoint, name) not in disabled_pairs)
 
 
 def convert(endpoint: str, other: str, body: bytes, target: Target, about: About) -> Conversion:
@@ -35,6 +43,8 @@ def convert(endpoint: str, other: str, body: bytes, target: Target, about: About
 
     :raises RequestError: *body* is invalid, or cannot be said there without changing its meaning: ``not_translatable``.
     """
+    if endpoint in EMBEDDINGS:
+        return EmbeddingsConversion(body, EMBEDDINGS[endpoint], EMBEDDINGS[other], target, about)
     return ChatConversion(body, DIALECTS[endpoint], DIALECTS[other], target, about)
 
 

@@ -1,15 +1,18 @@
 """Decodes the body of a request into the types of a dialect."""
 
 import re
+from collections.abc import Collection, Iterator
 from typing import Final, TypeVar
 
 import msgspec
 
 from nexus.errors import RequestError
+from nexus.wire.documents import is_given, read
 
 T = TypeVar("T")
 
 _WHERE: Final = re.compile(r"(.*) - at `\$\.?(.*)`")
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -23,6 +26,13 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise RequestError("invalid_json", "the body is not valid JSON in UTF-8") from None
     except RecursionError:
         raise RequestError("invalid_json", "the body is nested too deeply") from None
+
+
+def other_members(known: Collection[str], document: bytes) -> Iterator[str]:
+    """Yield the names of the members of *document* that are not among *known*, without those that say nothing."""
+    for name, raw in (read(_MEMBERS, document) or {}).items():
+        if name not in known and is_given(raw):
+            yield name
 
 
 def _invalid_value(text: str) -> RequestError:

@@ -4,31 +4,25 @@ from typing import Final
 
 import msgspec
 
-from nexus.errors import RequestError
 from nexus.translation.chat import ChatRequest, Tool
 from nexus.translation.ollama.history_in import OllamaMessage, history
 from nexus.translation.ollama.options import COMMON, Common, lost_fields
 from nexus.translation.reading import decode_body
+from nexus.translation.refusals import not_translatable
 
 
 def decode_request(body: bytes) -> ChatRequest:
     """Read a request. :raises RequestError: it is invalid, or only loads or unloads a model."""
     request = decode_body(_DECODER, body)
     if not request.messages:
-        raise RequestError(
-            "not_translatable",
-            "a request without 'messages' loads or unloads a model, which only Ollama can do; send a message",
-            param="messages",
-        )
-    lost = set(lost_fields(body, _KNOWN))
+        raise not_translatable("messages", "without one, the request loads or unloads a model, which only Ollama does")
     tools = tuple(
         Tool(function.name, function.description or "", _schema(function.parameters))
         for tool in request.tools or ()
         if (function := tool.function) is not None
     )
-    if len(tools) < len(request.tools or ()):
-        lost.add("tools")
-    return ChatRequest(messages=history(request.messages), tools=tools, lost=tuple(sorted(lost)), **request.fields())
+    lost = lost_fields(body, _KNOWN)
+    return ChatRequest(messages=history(request.messages), tools=tools, lost=lost, **request.fields())
 
 
 class _Function(msgspec.Struct):
@@ -39,6 +33,7 @@ class _Function(msgspec.Struct):
 
 class _Tool(msgspec.Struct):
     function: _Function | None = None
+    """Without it, Ollama's models see a tool without a name, which is as good as none."""
 
 
 class _Request(Common, kw_only=True):

@@ -4,11 +4,11 @@ from typing import Final
 
 import msgspec
 
-from nexus.errors import RequestError
 from nexus.translation.chat import ChatRequest, Message, Text
 from nexus.translation.ollama.history_in import images_and_text
 from nexus.translation.ollama.options import COMMON, Common, lost_fields
 from nexus.translation.reading import decode_body
+from nexus.translation.refusals import not_translatable
 from nexus.wire.documents import is_given
 
 
@@ -17,16 +17,12 @@ def decode_request(body: bytes) -> ChatRequest:
     request = decode_body(_DECODER, body)
     for name, (why, remedy) in _UNTRANSLATED.items():
         if is_given(getattr(request, name)):
-            raise RequestError("not_translatable", f"'{name}' {why}, which other servers lack; {remedy}", param=name)
+            raise not_translatable(name, f"it {why}; {remedy}")
     if not request.prompt and not request.images:
-        raise RequestError(
-            "not_translatable",
-            "a request without 'prompt' loads or unloads a model, which only Ollama can do; send a prompt",
-            param="prompt",
-        )
+        raise not_translatable("prompt", "without one, the request loads or unloads a model, which only Ollama does")
     system = (Message("system", (Text(request.system),)),) if request.system else ()
     asked = Message("user", images_and_text(request.images or (), request.prompt or ""))
-    lost = tuple(sorted(lost_fields(body, _KNOWN)))
+    lost = lost_fields(body, _KNOWN)
     return ChatRequest(messages=(*system, asked), lost=lost, **request.fields())
 
 

@@ -1,12 +1,12 @@
 """Reads the messages of Ollama's requests, and gives their tool calls ids that stay the same over all turns."""
 
 from collections.abc import Iterable
-from typing import Final
 
 import msgspec
 
 from nexus.errors import RequestError
 from nexus.translation.chat import Image, Message, Part, Text, Thinking, ToolCall, ToolResult
+from nexus.translation.media_types import media_type_of
 from nexus.translation.tool_arguments import as_object
 from nexus.wire.documents import is_given
 
@@ -41,21 +41,8 @@ def history(messages: Iterable[OllamaMessage]) -> tuple[Message, ...]:
 
 def images_and_text(images: Iterable[str], text: str) -> tuple[Image | Text, ...]:
     """Return the parts of a message; Ollama shows the model its images first."""
-    shown = tuple(Image(data=image, media_type=media_type(image)) for image in images)
+    shown = tuple(Image(data=image, media_type=media_type_of(image)) for image in images)
     return (*shown, Text(text)) if text or not shown else shown
-
-
-def media_type(image: str) -> str:
-    """Return the type of an image in base64 by its first bytes; empty: not known."""
-    return next((kind for start, kind in _IMAGES if image.startswith(start)), "")
-
-
-_IMAGES: Final = (
-    ("iVBORw0KGgo", "image/png"),
-    ("/9j/", "image/jpeg"),
-    ("R0lGOD", "image/gif"),
-    ("UklGR", "image/webp"),
-)
 
 
 class _Reader:

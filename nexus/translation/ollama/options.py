@@ -1,13 +1,14 @@
 """The fields that Ollama's requests for a chat and for a completion have in common."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from nexus.errors import RequestError
 from nexus.translation.chat import JsonFormat, Reasoning
-from nexus.wire.documents import is_given, read
+from nexus.translation.reading import other_members
+from nexus.wire.documents import read
 
 Number = int | float
 
@@ -60,21 +61,22 @@ class Common(msgspec.Struct, kw_only=True):
         }
 
 
-def lost_fields(body: bytes, known: Collection[str]) -> Iterator[str]:
-    """Yield the names of fields and options in *body* that are not carried over; empty values are not counted."""
-    members = read(_MEMBERS, body) or {}
-    for name, raw in members.items():
-        if name not in known and is_given(raw):
-            yield name
-    options = read(_MEMBERS, bytes(members.get("options", b""))) or {}
-    for name, raw in options.items():
-        if name not in Options.__struct_fields__ and bytes(raw) not in _NOT_GIVEN:
-            yield f"options.{name}"
+def lost_fields(body: bytes, known: Collection[str]) -> tuple[str, ...]:
+    """Return the names of fields and options in *body* that are not carried over, sorted, each once."""
+    options = read(_OPTIONS, body)
+    given = (options.options if options else None) or {}
+    unknown = (name for name, raw in given.items() if name not in _KNOWN_OPTIONS and bytes(raw) not in _NOT_GIVEN)
+    return tuple(sorted({*other_members(known, body), *(f"options.{name}" for name in unknown)}))
+
+
+class _Options(msgspec.Struct):
+    options: dict[str, msgspec.Raw] | None = None
 
 
 COMMON: Final = frozenset(Common.__struct_fields__)
 
-_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OPTIONS: Final = msgspec.json.Decoder(_Options)
+_KNOWN_OPTIONS: Final = frozenset(Options.__struct_fields__)
 _NOT_GIVEN: Final = (b"", b"null")
 _LEVELS: Final = frozenset({"low", "medium", "high", "max"})
 
