@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from nexus.translation.events import AnswerEvent, End, Failure, Start, ToolArguments, ToolBegin, ToolEnd
 from nexus.translation.openai.errors import failure_in
-from nexus.translation.openai.message import Said, document_in, finish_of, text_in
+from nexus.translation.openai.message import Said, add_text, document_in, finish_of
 from nexus.translation.openai.signatures import signed
 from nexus.translation.openai.usage import usage_in
 
@@ -13,13 +13,14 @@ def decode_answer(body: bytes) -> Sequence[AnswerEvent]:
     document = document_in(body)
     if document is None:
         raise ValueError("no JSON object")
-    if document.is_error:
+    if document.is_error():
         raise ValueError(failure_in(body).message)
     if not document.choices:
         raise ValueError("no choices")
     choice = document.choices[0]
     said = choice.message or choice.delta or Said()
-    events: list[AnswerEvent] = [Start(document.id or "", document.model or ""), *text_in(said)]
+    events: list[AnswerEvent] = [Start(document.id or "", document.model or "")]
+    add_text(said, events)
     for index, call in enumerate(said.tool_calls or ()):
         name, arguments = (call.function.name, call.function.arguments) if call.function else ("", "")
         signature = call.signature

@@ -1,6 +1,6 @@
 """Reads what whole answers and chunks of streams have in common in OpenAI's chat dialect."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +14,7 @@ class Google(msgspec.Struct, gc=False):
     thought_signature: str | None = None
 
 
-class ExtraContent(msgspec.Struct):
+class ExtraContent(msgspec.Struct, gc=False):
     google: Google | None = None
 
 
@@ -23,7 +23,7 @@ class Function(msgspec.Struct, gc=False):
     arguments: str | None = None
 
 
-class Call(msgspec.Struct):
+class Call(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: Function | None = None
@@ -36,7 +36,7 @@ class Call(msgspec.Struct):
         return (google.thought_signature if google else None) or ""
 
 
-class Said(msgspec.Struct):
+class Said(msgspec.Struct, gc=False):
     """A message, or what a chunk adds to it."""
 
     content: str | None = None
@@ -48,7 +48,7 @@ class Said(msgspec.Struct):
     refusal: str | None = None
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     index: int | None = None
     delta: Said | None = None
     message: Said | None = None
@@ -57,7 +57,7 @@ class Choice(msgspec.Struct):
     """Of vLLM: the stop string that was found, or the number of a token."""
 
 
-class Document(msgspec.Struct):
+class Document(msgspec.Struct, gc=False):
     """A whole answer, or a chunk."""
 
     choices: list[Choice] | None = None
@@ -67,9 +67,8 @@ class Document(msgspec.Struct):
     error: msgspec.Raw = msgspec.Raw()
     object: str | None = None
 
-    @property
     def is_error(self) -> bool:
-        return is_given(self.error) or self.object == "error"
+        return (bool(self.error) and is_given(self.error)) or self.object == "error"
 
 
 _DOCUMENT: Final = msgspec.json.Decoder(Document)
@@ -103,14 +102,14 @@ _FAILURES: Final = frozenset({"abort", "error", "insufficient_system_resource"})
 """The reasons of vLLM, SGLang, OpenRouter and DeepSeek for answers that they have broken off."""
 
 
-def text_in(said: Said) -> Iterator[AnswerEvent]:
-    """Yield the thoughts and the text of a message."""
+def add_text(said: Said, found: list[AnswerEvent]) -> None:
+    """Add the thoughts and the text of a message."""
     if thoughts := said.reasoning_content or said.reasoning:
-        yield ThinkingPart(thoughts)
+        found.append(ThinkingPart(thoughts))
     if said.content:
-        yield TextPart(said.content)
+        found.append(TextPart(said.content))
     if said.refusal:
-        yield TextPart(said.refusal)
+        found.append(TextPart(said.refusal))
 
 
 def finish_of(choice: Choice, *, has_refused: bool) -> Finish | Failure:

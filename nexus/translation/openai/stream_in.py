@@ -1,11 +1,11 @@
 """Reads streams of OpenAI's chat dialect."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Final
 
 from nexus.translation.events import AnswerEvent, End, Start, ToolArguments, ToolBegin
 from nexus.translation.openai.errors import failure_in
-from nexus.translation.openai.message import Call, Choice, Document, Said, document_in, finish_of, text_in
+from nexus.translation.openai.message import Call, Choice, add_text, document_in, finish_of
 from nexus.translation.openai.signatures import signed
 from nexus.translation.openai.usage import usage_in
 from nexus.wire.streams.event import Event
@@ -30,48 +30,46 @@ class ChatStreamDecoder:
         self._last_call = -1
         """The highest index of the events."""
 
-    def decode(self, event: Event) -> Iterable[AnswerEvent]:
+    def decode(self, event: Event) -> Sequence[AnswerEvent]:
         content = event.content
-        if content.strip() == DONE:
-            return (End(),)
         document = document_in(content)
         if document is None:
-            return ()
-        return (failure_in(content),) if document.is_error else self._events(document)
-
-    def _events(self, document: Document) -> Iterator[AnswerEvent]:
+            return (End(),) if content.strip() == DONE else ()
+        if document.is_error():
+            return (failure_in(content),)
+        found: list[AnswerEvent] = []
         if not self._has_started:
             self._has_started = True
-            yield Start(document.id or "", document.model or "")
+            found.append(Start(document.id or "", document.model or ""))
         for choice in document.choices or ():
             if not choice.index:
-                yield from self._choice(choice)
+                self._add_choice(choice, found)
         if document.usage is not None:
-            yield usage_in(document.usage)
+            found.append(usage_in(document.usage))
+        return found
 
-    def _choice(self, choice: Choice) -> Iterator[AnswerEvent]:
+    def _add_choice(self, choice: Choice, found: list[AnswerEvent]) -> None:
         # Some servers send the whole message in place of what it adds.
         said = choice.delta or choice.message
         if said is not None:
-            yield from self._said(said)
+            add_text(said, found)
+            if said.refusal:
+                self._has_refused = True
+            for call in said.tool_calls or ():
+                self._add_call(call, found)
         if choice.finish_reason:
-            yield finish_of(choice, has_refused=self._has_refused)
+            found.append(finish_of(choice, has_refused=self._has_refused))
 
-    def _said(self, said: Said) -> Iterator[AnswerEvent]:
-        yield from text_in(said)
-        if said.refusal:
-            self._has_refused = True
-        for call in said.tool_calls or ():
-            yield from self._call(call)
-
-    def _call(self, call: Call) -> Iterator[AnswerEvent]:
-        name = (call.function.name if call.function else None) or ""
+    def _add_call(self, call: Call, found: list[AnswerEvent]) -> None:
+        function = call.function
+        name = (function.name if function else None) or ""
         index = self._index_of(call, name)
         if call.id or name:
             signature = call.signature
-            yield ToolBegin(index, signed(call.id or f"call{index}", signature) if signature else call.id or "", name)
-        if call.function and call.function.arguments:
-            yield ToolArguments(index, call.function.arguments)
+            id_ = signed(call.id or f"call{index}", signature) if signature else call.id or ""
+            found.append(ToolBegin(index, id_, name))
+        if function and function.arguments:
+            found.append(ToolArguments(index, function.arguments))
 
     def _index_of(self, call: Call, name: str) -> int:
         """Return the index of the call that *call* is a part of.
