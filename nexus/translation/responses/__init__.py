@@ -4,6 +4,11 @@
 ``request_in``   decodes a request
 ``items_in``     decodes the items of its input
 ``tools_in``     decodes its tools
+``request_out``  writes a request
+``items_out``    writes a conversation as input items
+``answer_in``    reads a whole answer
+``stream_in``    reads a stream
+``output_in``    reads output items
 ``stream_out``   writes an answer, whole or as a stream
 ``blocks_out``   writes the events of one output item
 ``document``     writes the response object
@@ -18,18 +23,21 @@
 from typing import Final
 
 from nexus.translation.dialect import Dialect
+from nexus.translation.responses.answer_in import decode_answer
 from nexus.translation.responses.errors import decode_error, encode_error
 from nexus.translation.responses.request_in import decode_request
+from nexus.translation.responses.request_out import encode_request
+from nexus.translation.responses.stream_in import ResponsesDecoder
 from nexus.translation.responses.stream_out import ResponsesEncoder, encode_answer
 
 DIALECT: Final = Dialect(
     name="responses",
     endpoint="openai.responses",
     decode_request=decode_request,
-    encode_request=None,
-    decode_answer=None,
+    encode_request=encode_request,
+    decode_answer=decode_answer,
     encode_answer=encode_answer,
-    open_decoder=None,
+    open_decoder=ResponsesDecoder,
     open_encoder=ResponsesEncoder,
     decode_error=decode_error,
     encode_error=encode_error,

@@ -10,6 +10,7 @@ from nexus.translation.events import Failure
 from nexus.wire.documents import read
 from nexus.wire.errors.context import context_exceeded
 from nexus.wire.errors.presentable import presentable
+from nexus.wire.errors.status import status_of
 
 _TYPES: Final[Mapping[int, str]] = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
@@ -49,29 +50,40 @@ class _Error(msgspec.Struct):
     type: str | None = None
 
 
-class _Body(msgspec.Struct):
+class _Body(_Error):
+    """Some servers put the members of the error into the body."""
+
     error: _Error | str | None = None
-    message: str | None = None
-    """In servers that put the members of the error into the body."""
     detail: Any = None
     """In servers built with FastAPI."""
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)
+_ANY: Final = msgspec.json.Decoder()
+_UNNAMED: Final = "the backend reported an error"
 
 
 def decode_error(status: int, body: bytes) -> Failure:
     """Read the body of an error with this *status*."""
     found = read(_BODY, body)
     if found is None:
-        return failure_of(status, body.decode(errors="replace").strip())
-    return failure_of(status, found.error if found.error is not None else found.message or found.detail)
+        return Failure(status, body.decode(errors="replace").strip() or _UNNAMED)
+    if isinstance(found.error, str):
+        return Failure(status, found.error or _UNNAMED)
+    error = found.error or found
+    code = error.code if isinstance(error.code, str) else error.type or ""
+    message = error.message or _text(found.detail) or code or _UNNAMED
+    return Failure(status, message, "" if code == "error" else code)
 
 
-def failure_of(status: int, error: object) -> Failure:
-    """Return the failure that *error* reports."""
-    if isinstance(error, _Error):
-        code = error.code if isinstance(error.code, str) else error.type or ""
-        return Failure(status, error.message or code or "the backend reported an error", code)
-    text = error if isinstance(error, str) else msgspec.json.encode(error).decode() if error is not None else ""
-    return Failure(status, text or "the backend reported an error")
+def failure_in(error: bytes) -> Failure:
+    """Return the failure that the JSON *error* in an answer reports, with the status that it should have had."""
+    found = read(_ANY, error)
+    inner = found.get("error") if isinstance(found, dict) else None
+    return decode_error(status_of(inner or found), error)
+
+
+def _text(detail: Any) -> str:
+    if isinstance(detail, str):
+        return detail
+    return msgspec.json.encode(detail).decode() if detail else ""

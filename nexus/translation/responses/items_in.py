@@ -18,6 +18,7 @@ from nexus.translation.chat import (
     ToolResult,
 )
 from nexus.translation.data_urls import embedded_in
+from nexus.translation.refusals import not_translatable
 from nexus.translation.responses.fixed_tools import FIXED_TOOLS, TYPE_OF_CALL, TYPE_OF_OUTPUT
 from nexus.translation.responses.names import single_name
 from nexus.translation.responses.signatures import redacted_in, signature_in
@@ -170,12 +171,10 @@ class Turns:
         self._toolbox.add(tools or ())
 
     def _refuse_reference(self, _item: _Item) -> None:
-        text = "input refers to an item that another server keeps; send the item itself, with store set to false"
-        raise RequestError("not_translatable", text, param="input")
+        raise not_translatable("input.item_reference", "send the item itself, with store set to false")
 
     def _refuse_compaction(self, _item: _Item) -> None:
-        text = "input has a compacted conversation that only its server can read; send the whole conversation"
-        raise RequestError("not_translatable", text, param="input")
+        raise not_translatable("input.compaction", "send the whole conversation")
 
     def _assistant(self) -> list[Part]:
         """Return the parts of the model's message that is being put together."""
@@ -190,8 +189,7 @@ class Turns:
             return _file(part)
         text = part.refusal if part.type == "refusal" else part.text
         if text is None:
-            message = f"input has a content of type '{part.type}', which the backend does not take; leave it out"
-            raise RequestError("not_translatable", message, param="input")
+            raise not_translatable(f"input.content.{part.type}", "leave it out, or send it as text")
         return Text(text)
 
     def _image(self, part: _Part) -> Image:
@@ -199,7 +197,7 @@ class Turns:
             self.lost.add("input.detail")
         url = _text_in(part.image_url)
         if not url or part.file_id:
-            raise _stored("input_image", "image_url")
+            raise not_translatable("input.content.file_id", "send the image itself as image_url")
         embedded = embedded_in(url)
         return Image(url=url) if embedded is None else Image(embedded.data, embedded.media_type)
 
@@ -244,12 +242,7 @@ def _file(part: _Part) -> File:
         )
     if part.file_url:
         return File(url=part.file_url, name=name)
-    raise _stored("input_file", "file_data")
-
-
-def _stored(kind: str, member: str) -> RequestError:
-    text = f"an {kind} refers to a file that another server keeps; send its content as {member}"
-    return RequestError("not_translatable", text, param="input")
+    raise not_translatable("input.content.file_id", "send the file itself as file_data")
 
 
 def _text_in(raw: msgspec.Raw) -> str:

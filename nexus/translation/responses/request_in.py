@@ -7,6 +7,7 @@ import msgspec
 
 from nexus.errors import RequestError
 from nexus.translation.chat import ChatRequest, JsonFormat, Reasoning
+from nexus.translation.refusals import not_translatable
 from nexus.translation.responses.items_in import INPUT, Turns
 from nexus.translation.responses.tools_in import CHOICE, TOOLS, Toolbox
 from nexus.wire.documents import is_given, read
@@ -59,14 +60,12 @@ def decode_request(body: bytes) -> ChatRequest:
     )
 
 
-_OWN_SERVER: Final = (
-    "refers to what another server keeps; send the whole conversation as input, with store set to false"
-)
+_WHOLE: Final = "send the whole conversation as input, with store set to false"
 _STATE: Final[Mapping[str, str]] = {
-    "previous_response_id": _OWN_SERVER,
-    "conversation": _OWN_SERVER,
-    "prompt": "refers to a prompt that another server keeps; send it as instructions and input",
-    "background": "asks for an answer that is fetched later; leave it out, or use a stream",
+    "previous_response_id": _WHOLE,
+    "conversation": _WHOLE,
+    "prompt": "send it as instructions and input",
+    "background": "leave it out, or use a stream",
 }
 """Members that no other dialect has, and without which a request would mean something else; with what to do."""
 
@@ -127,7 +126,7 @@ class _Fields:
         """:raises RequestError: the member asks for something."""
         raw = self._rest.pop(name, None)
         if raw is not None and is_given(raw):
-            raise RequestError("not_translatable", f"{name} {remedy}", param=name)
+            raise not_translatable(name, remedy)
 
     def echo(self) -> Mapping[str, msgspec.Raw]:
         return {name: self._all[name] for name in _ECHOED if name in self._all}
@@ -162,9 +161,7 @@ def _format_in(text: _Text) -> JsonFormat | None:
     if format_ is None or format_.type == "text":
         return None
     if format_.type not in ("json_object", "json_schema"):
-        raise RequestError(
-            "not_translatable", f"text.format has the type '{format_.type}'; use json_schema", param="text"
-        )
+        raise not_translatable("text.format", "use json_schema")
     return JsonFormat(format_.schema or None, format_.name or "", format_.strict)
 
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from nexus.errors import RequestError
 from nexus.translation.chat import KnownAs, OneTool, Tool, ToolChoice
+from nexus.translation.refusals import not_translatable
 from nexus.translation.responses.fixed_tools import FIXED_TOOLS
 from nexus.translation.responses.names import namespace_of, single_name
 
@@ -34,6 +35,7 @@ class _Choice(msgspec.Struct):
     tools: list["_Choice"] | None = None
 
 
+_REMEDY: Final = "choose a tool that the client runs, or 'auto'"
 TOOLS: Final = msgspec.json.Decoder(list[ToolIn], strict=False)
 CHOICE: Final = msgspec.json.Decoder(str | _Choice)
 
@@ -81,7 +83,7 @@ class Toolbox:
     def _mode(self, choice: str, tools: tuple[Tool, ...]) -> ToolChoice | None:
         if choice == "required":
             if not tools:
-                raise _only_servers("required")
+                raise not_translatable("tool_choice", _REMEDY)
             return "required"
         if choice in ("auto", "none"):
             return "none" if choice == "none" else "auto"
@@ -92,17 +94,12 @@ class Toolbox:
     def _one(self, choice: _Choice) -> OneTool:
         name = self._name_of(choice)
         if name not in self._tools:
-            raise _only_servers(choice.type)
+            raise not_translatable("tool_choice", _REMEDY)
         return OneTool(name)
 
     @staticmethod
     def _name_of(choice: _Choice) -> str:
         return single_name(choice.namespace, choice.name) if choice.name else choice.type
-
-
-def _only_servers(choice: str) -> RequestError:
-    text = f"tool_choice '{choice}' asks for a tool that the backend cannot run; choose a function, or 'auto'"
-    return RequestError("not_translatable", text, param="tool_choice")
 
 
 def _named(tool: ToolIn) -> Tool:
