@@ -21,6 +21,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     tools: bool | None = None
     json_mode: bool | None = None
     embeddings: bool | None = None
+    thinking: bool | None = None
+    """Whether it can think before it answers."""
     created: int = 0
     """Unix seconds, as the backend first reported it; 0 when unknown."""
     revision: str | None = None

@@ -136,6 +136,7 @@ def with_ollama_capabilities(facts: ModelFacts, capabilities: Any) -> ModelFacts
         tools="tools" in granted,
         # Chat models can make embeddings too, so a missing capability does not mean no.
         embeddings="embedding" in granted or None,
+        thinking="thinking" in granted,
     )
 
 

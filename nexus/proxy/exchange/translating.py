@@ -68,6 +68,7 @@ async def translation_for(failover: "Failover", reserved: Reserved) -> Translati
     target = Target(
         model=reserved.model,
         max_tokens=None if facts is None else facts.max_output_tokens,
+        thinks=None if facts is None else facts.thinking,
         quirks=quirks_of(reserved.backend.kind.name),
     )
     about = About(

@@ -62,10 +62,11 @@ def test_ollama_tags_carry_the_digest_by_which_a_changed_model_is_known():
 
 def test_newer_ollama_tells_capabilities_in_its_tags():
     (facts,) = decode_ollama_tags(
-        b'{"models":[{"name":"m","capabilities":["completion","vision"],"details":{"context_length":8192}}]}'
+        b'{"models":[{"name":"m","capabilities":["completion","vision","thinking"],"details":{"context_length":8192}}]}'
     )
 
     assert (facts.vision, facts.tools, facts.embeddings, facts.context_length) == (True, False, None, 8192)
+    assert facts.thinking
 
 
 @pytest.mark.parametrize("answer", [b'{"data":[]}', b'{"data":null}'])

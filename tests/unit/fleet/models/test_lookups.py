@@ -24,6 +24,7 @@ def test_ollama_shows_the_context_of_its_architecture():
     )
 
     assert (facts.context_length, facts.vision, facts.tools, facts.embeddings) == (131072, True, True, None)
+    assert facts.thinking is False
 
 
 def test_an_ollama_embedding_model_is_one():
