@@ -196,8 +196,8 @@ class BackendConfig(Section, frozen=True):
     """Whether the path of ``url`` replaces the ``/v1`` in a client's path; unset: if it names a version, as
     ``/v1beta/openai`` and ``/api/paas/v4`` do."""
     type: str = "auto"
-    """The kind of server: ollama, vllm, sglang, llamacpp, lmstudio, exo, openai, anthropic, generic, one that a plugin
-    adds, or ``auto`` to detect it."""
+    """The kind of server: ollama, vllm, sglang, llamacpp, lmstudio, exo, openai, anthropic, azure, google, generic,
+    one that a plugin adds, or ``auto`` to detect it."""
     priority: Annotated[int, Meta(ge=0, le=100)] = 50
     """Lower is preferred, 0 to 100."""
     share: Annotated[float, Meta(gt=0, le=65_535)] = 1.0

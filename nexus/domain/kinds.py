@@ -108,7 +108,7 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_s: float = 300.0
     """How long a streamed answer may take to begin, unless configured. Nearly every kind loads models, queues without a
     limit, or thinks silently; Ollama gives up a load that makes no progress after five minutes."""
-    key_header: Literal["authorization", "x-api-key"] = "authorization"
+    key_header: Literal["authorization", "x-api-key", "api-key"] = "authorization"
     default_tag: str | None = None
     """``latest`` for a kind in which ``x`` and ``x:latest`` are one model, and letter case does not count."""
     closes_after_stream: bool = False

@@ -15,7 +15,12 @@ from nexus.fleet.figures.documents import (
     decode_sglang_loads,
 )
 from nexus.fleet.figures.pages import decode_llamacpp_metrics, decode_sglang_metrics, decode_vllm_metrics
-from nexus.fleet.models.listings import decode_llamacpp_mode, decode_ollama_tags, decode_openai_models
+from nexus.fleet.models.listings import (
+    decode_google_models,
+    decode_llamacpp_mode,
+    decode_ollama_tags,
+    decode_openai_models,
+)
 from nexus.fleet.models.lookups import (
     ask_ollama_show,
     decode_llamacpp_props,
@@ -274,6 +279,27 @@ ANTHROPIC: Final = BackendKind(
     key_header="x-api-key",
 )
 
+AZURE: Final = BackendKind(
+    name="azure",
+    is_local=False,
+    first_byte_s=REASONING_S,
+    endpoints=OPENAI.endpoints,
+    health_path="/v1/models",
+    listing=_OPENAI_LISTING,
+    key_header="api-key",
+)
+"""OpenAI's API at Microsoft, below ``https://NAME.openai.azure.com/openai/v1``."""
+
+GOOGLE: Final = BackendKind(
+    name="google",
+    is_local=False,
+    first_byte_s=REASONING_S,
+    endpoints=frozenset({"openai.chat", "openai.embeddings", "openai.images"}),
+    health_path="/v1/models",
+    listing=ModelListing("/v1/models", decode_google_models),
+)
+"""Google's models in OpenAI's API, below ``https://generativelanguage.googleapis.com/v1beta/openai``."""
+
 GENERIC: Final = BackendKind(
     name="generic",
     endpoints=PROTOCOL_ENDPOINTS["openai"],
@@ -292,6 +318,7 @@ UNDETECTED: Final = BackendKind(
 """The kind of a backend with ``type = "auto"`` until a probe has detected it."""
 
 KINDS: Final[Mapping[str, BackendKind]] = {
-    kind.name: kind for kind in (OLLAMA, VLLM, SGLANG, LLAMACPP, LMSTUDIO, EXO, OPENAI, ANTHROPIC, GENERIC)
+    kind.name: kind
+    for kind in (OLLAMA, VLLM, SGLANG, LLAMACPP, LMSTUDIO, EXO, OPENAI, ANTHROPIC, AZURE, GOOGLE, GENERIC)
 }
 """The built-in kinds, by name."""

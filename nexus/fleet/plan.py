@@ -1,7 +1,6 @@
 """Validates the configured backends before anything changes, and completes them."""
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -20,7 +19,7 @@ from nexus.fleet.kinds import KINDS
 from nexus.fleet.membership.locations import is_public
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.settings import settings_of
-from nexus.fleet.probing.detection import CLOUD_HOSTS
+from nexus.fleet.probing.detection import cloud_at
 
 ZONES: Mapping[str, Zone] = {"restricted": "restricted", "open": "open"}
 AUTO = "auto"
@@ -123,6 +122,6 @@ def _reject_two_keys(kind: BackendKind | None, settings: UpstreamSettings, path:
 
 def _warn_of_assumed_zone(config: BackendConfig, kind: BackendKind | None) -> None:
     """Warn of a backend that is taken for a local one because of its kind, although its address is public."""
-    is_known_cloud = urlsplit(config.url).hostname in CLOUD_HOSTS if kind is None else not kind.is_local
+    is_known_cloud = cloud_at(config.url) is not None if kind is None else not kind.is_local
     if config.zone is None and not is_known_cloud and is_public(config.url):
         log.warning("zone_assumed", backend=config.name, url=config.url, type=config.type, zone="restricted")

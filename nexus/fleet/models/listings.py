@@ -37,6 +37,13 @@ def decode_openai_models(body: bytes) -> tuple[ModelFacts, ...]:
     )
 
 
+def decode_google_models(body: bytes) -> tuple[ModelFacts, ...]:
+    """Decode ``GET /v1/models`` of Google, whose names begin with ``models/`` there and do not have to in requests."""
+    return tuple(
+        msgspec.structs.replace(facts, name=facts.name.removeprefix("models/")) for facts in decode_openai_models(body)
+    )
+
+
 def decode_llamacpp_mode(body: bytes) -> ServerFacts:
     """Decode from ``GET /v1/models`` whether a llama.cpp has a single model: in router mode, each has a status."""
     rows = [row for _, row in named_rows(body, "data", "id")]

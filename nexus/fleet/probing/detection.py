@@ -39,7 +39,7 @@ class Detection(msgspec.Struct, frozen=True):
 
 async def detect(fetcher: Fetcher, target: Target) -> Detection:
     """Detect the kind of the server at *target*. :raises FetchError: it does not respond."""
-    if kind := CLOUD_HOSTS.get(urlsplit(target.url).hostname or ""):
+    if kind := cloud_at(target.url):
         return Detection(kind, 0)
     status = 0
     is_certain = True
@@ -114,5 +114,19 @@ CLUES: Final = (
     Clue("/v1/models", lambda response: _by_owner(response) or _generic(response)),
 )
 
-CLOUD_HOSTS: Final[Mapping[str, str]] = {"api.openai.com": "openai", "api.anthropic.com": "anthropic"}
+CLOUD_HOSTS: Final[Mapping[str, str]] = {
+    "api.openai.com": "openai",
+    "api.anthropic.com": "anthropic",
+    "generativelanguage.googleapis.com": "google",
+}
 """Clouds that are recognised by their host name, without a request."""
+
+_CLOUD_DOMAINS: Final[Mapping[str, str]] = {".openai.azure.com": "azure"}
+"""Those with a host for each customer."""
+
+
+def cloud_at(url: str) -> str | None:
+    """Return the kind of the cloud at *url*; None if it is no known cloud."""
+    host = urlsplit(url).hostname or ""
+    domains = (kind for domain, kind in _CLOUD_DOMAINS.items() if host.endswith(domain))
+    return CLOUD_HOSTS.get(host) or next(domains, None)

@@ -110,6 +110,27 @@ async def test_anthropic_gets_its_key_and_version(serve, plan, start):
     assert "Authorization" not in headers
 
 
+async def test_azure_and_google_are_asked_below_their_paths(serve, plan, start):
+    azure = await serve(None, answers={"/openai/v1/models": {"data": [{"id": "gpt"}]}})
+    google = await serve(None, answers={"/v1beta/openai/models": {"data": [{"id": "models/gemini"}]}})
+
+    fleet = await start(
+        plan(
+            azure={"url": f"{azure.url}/openai/v1", "type": "azure"},
+            google={"url": f"{google.url}/v1beta/openai", "type": "google"},
+            secrets={"azure": Secret("a-1"), "google": Secret("g-1")},
+        )
+    )
+
+    assert {each.name: list(each.models) for each in fleet.snapshot.backends} == {
+        "azure": ["gpt"],
+        "google": ["gemini"],
+    }
+    assert azure.requests[0].headers["api-key"] == "a-1"
+    assert google.requests[0].headers["Authorization"] == "Bearer g-1"
+    assert "Authorization" not in azure.requests[0].headers
+
+
 async def test_ollama_shows_a_model_once_for_each_of_its_digests(serve, plan, start, fast, eventually):
     server = await serve("ollama", "a", "b")
     fleet = await start(plan(fast, desk=server.url))

@@ -25,9 +25,10 @@ class TestEachKind:
 
 
 def test_the_table_has_every_kind():
-    expected = {"ollama", "vllm", "sglang", "llamacpp", "lmstudio", "exo", "openai", "anthropic", "generic"}
+    expected = {"ollama", "vllm", "sglang", "llamacpp", "lmstudio", "exo", "generic"}
+    clouds = {"openai", "anthropic", "azure", "google"}
 
-    assert KINDS.keys() == expected
+    assert KINDS.keys() == expected | clouds
 
 
 def test_sglang_is_not_asked_for_its_health_because_that_costs_a_token():
@@ -35,7 +36,12 @@ def test_sglang_is_not_asked_for_its_health_because_that_costs_a_token():
 
 
 def test_only_the_clouds_are_open():
-    assert {name for name, kind in KINDS.items() if kind.default_zone == "open"} == {"openai", "anthropic"}
+    assert {name for name, kind in KINDS.items() if kind.default_zone == "open"} == {
+        "openai",
+        "anthropic",
+        "azure",
+        "google",
+    }
 
 
 def test_llamacpp_has_its_habits():

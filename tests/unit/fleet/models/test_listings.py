@@ -3,7 +3,12 @@ import json
 import pytest
 
 from nexus.domain.kinds import ServerFacts
-from nexus.fleet.models.listings import decode_llamacpp_mode, decode_ollama_tags, decode_openai_models
+from nexus.fleet.models.listings import (
+    decode_google_models,
+    decode_llamacpp_mode,
+    decode_ollama_tags,
+    decode_openai_models,
+)
 
 
 def listing(*rows):
@@ -40,6 +45,12 @@ def test_a_cloud_row_tells_what_it_can():
     )
 
     assert (facts.context_length, facts.vision, facts.tools, facts.json_mode) == (200_000, False, True, True)
+
+
+def test_a_google_model_has_the_name_that_requests_use():
+    (facts,) = decode_google_models(listing({"id": "models/gemini-3-flash", "owned_by": "google"}))
+
+    assert facts.name == "gemini-3-flash"
 
 
 def test_an_anthropic_row_has_a_date():

@@ -39,6 +39,22 @@ async def test_a_server_shows_its_kind_for_certain(has, kind):
     assert await detect(Server(has), TARGET) == Detection(kind, 200)
 
 
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("https://api.openai.com", "openai"),
+        ("https://api.anthropic.com", "anthropic"),
+        ("https://generativelanguage.googleapis.com/v1beta/openai", "google"),
+        ("https://me.openai.azure.com/openai/v1", "azure"),
+    ],
+)
+async def test_a_cloud_is_known_by_its_name(url, kind):
+    server = Server({})
+
+    assert (await detect(server, Target(url))).kind == kind
+    assert not server.asked
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 async def test_a_list_that_fails_once_still_shows_the_owner_of_the_models(status):
     shown = await detect(Server(VLLM, "/v1/models", status), TARGET)
