@@ -19,6 +19,7 @@
 ``ollama``          Ollama's chat and completion
 ``conversion``      what becomes of one request and its answer: the interface for the proxy
 ``embeddings``      translates embeddings between OpenAI's dialect and Ollama's
+``token_counts``    counts the tokens of Anthropic's requests, or estimates them
 ``translator``      translates between any two dialects
 ``dialects``        the table of dialects
 ==================  ==================================================================

@@ -8,6 +8,7 @@ from nexus.translation import anthropic, ollama, openai, responses
 from nexus.translation.conversion import About, Conversion
 from nexus.translation.dialect import Dialect, Target
 from nexus.translation.embeddings import EMBEDDINGS, EmbeddingsConversion
+from nexus.translation.token_counts import TokenCount
 from nexus.translation.translator import ChatConversion
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
@@ -19,23 +20,24 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
 PREFERENCE: Final = ("openai.chat", "anthropic.messages", "openai.responses", "ollama.chat")
 """The endpoints that a translated chat may go to, best first: a backend may have several."""
 
-_EMBEDDINGS: Final[Mapping[str, tuple[str, ...]]] = {
+_NOT_CHATS: Final[Mapping[str, tuple[str, ...]]] = {
+    "anthropic.count_tokens": ("openai.tokenize",),
     "openai.embeddings": ("ollama.embed",),
     "ollama.embed": ("openai.embeddings",),
     "ollama.embeddings": ("openai.embeddings",),
 }
-"""The same for embeddings, by the endpoint of the client."""
+"""The same for all other requests, by the endpoint of the client."""
 
 
 def translations(disabled_pairs: Collection[str] = ()) -> Mapping[str, tuple[str, ...]]:
     """Return, by the name of each endpoint, those to which its requests can be translated, best first."""
-    found = {endpoint: _alternatives(endpoint, disabled_pairs) for endpoint in (*DIALECTS, *_EMBEDDINGS)}
+    found = {endpoint: _alternatives(endpoint, disabled_pairs) for endpoint in (*DIALECTS, *_NOT_CHATS)}
     return {endpoint: others for endpoint, others in found.items() if others}
 
 
 def _alternatives(endpoint: str, disabled_pairs: Collection[str]) -> tuple[str, ...]:
     of_chat = (name for name in PREFERENCE if name in DIALECTS and name != endpoint)
-    return tuple(name for name in _EMBEDDINGS.get(endpoint, of_chat) if pair(endpoint, name) not in disabled_pairs)
+    return tuple(name for name in _NOT_CHATS.get(endpoint, of_chat) if pair(endpoint, name) not in disabled_pairs)
 
 
 def convert(endpoint: str, other: str, body: bytes, target: Target, about: About) -> Conversion:
@@ -45,6 +47,8 @@ def convert(endpoint: str, other: str, body: bytes, target: Target, about: About
     """
     if endpoint in EMBEDDINGS:
         return EmbeddingsConversion(body, EMBEDDINGS[endpoint], EMBEDDINGS[other], target, about)
+    if other == "openai.tokenize":
+        return TokenCount(body, target, about)
     return ChatConversion(body, DIALECTS[endpoint], DIALECTS[other], target, about)
 
 

@@ -37,6 +37,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """Whether thoughts are switched on and off by an argument of the chat template."""
     schema_keys: frozenset[str] = frozenset()
     """The keys that a JSON schema may have; references must then be replaced. Empty: any."""
+    tokenized_member: Literal["messages", "prompt", "content"] = "messages"
+    """What the provider's ``/tokenize`` reads: the messages of a chat, or a text under one of the other names."""
     wants_thought_signature: bool = False
     """Whether the tool calls of a message need the provider's signature, or the mark that skips the check."""
 
@@ -97,8 +99,8 @@ _GOOGLE: Final = Quirks(
 
 QUIRKS: Final[Mapping[str, Quirks]] = {
     "vllm": structs.replace(_ENGINE, history_thoughts="reasoning"),
-    "sglang": structs.replace(_ENGINE, history_thoughts="reasoning_content"),
-    "llamacpp": structs.replace(_ENGINE, history_thoughts="reasoning_content"),
+    "sglang": structs.replace(_ENGINE, history_thoughts="reasoning_content", tokenized_member="prompt"),
+    "llamacpp": structs.replace(_ENGINE, history_thoughts="reasoning_content", tokenized_member="content"),
     "lmstudio": Quirks(fields_left_out=_OWN_FIELDS, effort_models=_ANY),
     "exo": Quirks(fields_left_out=_OWN_FIELDS, effort_models=_ANY),
     "openai": _OPENAI,
