@@ -28,11 +28,13 @@ from nexus.wire.streams.event import Event
 class StreamIn:
     """One stream. Blocks of tools that the API runs itself are skipped: their results are in the text."""
 
-    __slots__ = ("_calls", "_usage")
+    __slots__ = ("_calls", "_skipped", "_usage")
 
     def __init__(self) -> None:
         self._calls: dict[int, str] = {}
         """The open calls by the index of their block, with arguments that came at once; empty if parts followed."""
+        self._skipped: set[int] = set()
+        """The indices of blocks that are no part of an answer in other dialects."""
         self._usage = UsageIn()
 
     def decode(self, event: Event) -> Iterable[AnswerEvent]:
@@ -47,9 +49,10 @@ class StreamIn:
         if delta.text:
             return (TextPart(delta.text),)
         if delta.partial_json:
-            if event.index not in self._calls:
+            if event.index in self._skipped:
                 return ()
-            self._calls[event.index] = ""
+            if self._calls.get(event.index):
+                self._calls[event.index] = ""
             return (ToolArguments(event.index, delta.partial_json),)
         if delta.thinking:
             return (ThinkingPart(delta.thinking),)
@@ -65,6 +68,8 @@ class StreamIn:
         if block.type == "tool_use":
             self._calls[event.index] = "" if bytes(block.input) in _NO_INPUT else bytes(block.input).decode()
             return (ToolBegin(event.index, block.id or "", block.name or ""),)
+        if block.type not in _PARTS:
+            self._skipped.add(event.index)
         return tuple(parts_of(block))
 
     def _block_stop(self, event: "_Event") -> Iterable[AnswerEvent]:
@@ -155,5 +160,6 @@ class _Event(msgspec.Struct):
 
 
 _EVENT: Final = msgspec.json.Decoder(_Event)
+_PARTS: Final = frozenset({"text", "thinking", "redacted_thinking"})
 _NO_INPUT: Final = (b"", b"{}", b"null")
 """What the input of a block is at its start, before its parts come."""

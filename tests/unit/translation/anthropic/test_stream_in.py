@@ -117,6 +117,13 @@ def test_a_call_without_arguments_has_none():
     ) == [ToolBegin(0, "a", "f"), ToolEnd(0)]  # fmt: skip
 
 
+def test_arguments_after_the_end_of_a_call_are_not_hidden():
+    """They would end up in no call, so the answer must fail."""
+    events = decoded(begun(0, type="tool_use", id="a", name="f"), ended(0), delta(0, partial_json="{}"))
+
+    assert events[-1] == ToolArguments(0, "{}")
+
+
 def test_tools_that_the_api_runs_itself_are_skipped():
     assert decoded(
         begun(0, type="server_tool_use", id="s", name="web_search", input={}),
