@@ -115,3 +115,10 @@ class TestOpenAIClient:
             openai_client.embeddings.create(model="embedder", input=[1, 2])
 
         assert (raised.value.code, raised.value.param) == ("not_translatable", "input")
+
+    def test_many_vectors_are_as_many_as_the_texts(self, openai_client):
+        texts = [f"text {number}" for number in range(300)]
+
+        made = openai_client.embeddings.create(model="embedder", input=texts, dimensions=128)
+
+        assert [len(row.embedding) for row in made.data] == [128] * len(texts)

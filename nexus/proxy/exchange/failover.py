@@ -233,7 +233,7 @@ class Failover(msgspec.Struct, eq=False):
                 ):
                     judging.refuse_bad(self, attempt, response)
                 if attempt.translation is not None:
-                    translate_whole(self, attempt, response)
+                    await translate_whole(self, attempt, response)
             except UpstreamError as exc:
                 failure = judging.as_context_error(self, attempt, exc)
                 what = self._after(failure, attempt)

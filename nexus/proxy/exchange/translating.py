@@ -99,7 +99,7 @@ def translated_head(head: Head, endpoint: Endpoint, backend: Backend) -> Head:
     return replace(head, content_type=DOCUMENT_TYPE, forward=forward, credentials=credentials, prepared={})
 
 
-def translate_whole(failover: "Failover", attempt: "Attempt", response: "Response") -> None:
+async def translate_whole(failover: "Failover", attempt: "Attempt", response: "Response") -> None:
     """Translate a whole answer, which may go to the client afterwards.
 
     :raises UpstreamError: PROTOCOL: it is none of the backend's dialect.
@@ -110,7 +110,8 @@ def translate_whole(failover: "Failover", attempt: "Attempt", response: "Respons
     conversion, is_stream = translation.conversion, failover.requirements.is_stream
     translate = conversion.answer_as_stream if is_stream else conversion.answer
     try:
-        attempt.translated = translate(response.body)
+        body = response.body
+        attempt.translated = await asyncio.to_thread(translate, body) if len(body) > LARGE_BYTES else translate(body)
     except ValueError as exc:
         text = f"its answer cannot be translated: {exc}"
         raise UpstreamError(UpstreamFault.PROTOCOL, text) from exc

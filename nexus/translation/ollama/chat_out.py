@@ -6,14 +6,12 @@ import msgspec
 
 from nexus.errors import RequestError
 from nexus.translation.chat import ChatRequest, JsonFormat, OneTool, Reasoning
-from nexus.translation.custom_tools import as_functions
 from nexus.translation.dialect import EncodedRequest, Target
 from nexus.translation.ollama.history_out import OllamaMessage, messages_of
 
 
 def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
     """Write a request. :raises RequestError: it requires what Ollama does not have."""
-    chat = as_functions(chat)
     lost: set[str] = set()
     tools = _tools(chat, lost)
     lost.update(name for name, value in (("user", chat.user), ("prompt_cache_key", chat.cache_key)) if value)

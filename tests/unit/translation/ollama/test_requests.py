@@ -23,10 +23,13 @@ from nexus.translation.chat import (
     ToolCall,
     ToolResult,
 )
+from nexus.translation.conversion import About
 from nexus.translation.dialect import Target
+from nexus.translation.dialects import convert
 from nexus.translation.ollama import COMPLETION_DIALECT, DIALECT
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+ABOUT = About(model="m", id="r1", created=1_700_000_000)
 HI = {"role": "user", "content": "hi"}
 WEATHER = {
     "type": "function",
@@ -424,12 +427,16 @@ class TestWriting:
         assert body["tools"][0]["function"]["parameters"] == {"type": "object", "properties": {}}
 
     def test_a_custom_tool_is_a_function_with_one_text(self):
-        body, _ = written(
-            ToolCall("c1", "patch", "*** Begin", kind="custom"), role="assistant", tools=(Tool("patch", kind="custom"),)
-        )
+        body = {
+            "input": [{"type": "custom_tool_call", "call_id": "c1", "name": "patch", "input": "*** Begin"}],
+            "tools": [{"type": "custom", "name": "patch"}],
+        }
 
-        assert body["tools"][0]["function"]["parameters"]["required"] == ["input"]
-        assert body["messages"][0]["tool_calls"][0]["function"]["arguments"] == {"input": "*** Begin"}
+        asked = convert("openai.responses", "ollama.chat", json.dumps(body).encode(), Target(model="b"), ABOUT)
+
+        written_body = json.loads(asked.body)
+        assert written_body["tools"][0]["function"]["parameters"]["required"] == ["input"]
+        assert written_body["messages"][0]["tool_calls"][0]["function"]["arguments"] == {"input": "*** Begin"}
 
     def test_what_ollama_has_no_place_for_is_listed(self):
         _, lost = written(
