@@ -16,11 +16,11 @@ _RESPONSE: Final = msgspec.json.Decoder(ResponseOut)
 def decode_answer(body: bytes) -> Sequence[AnswerEvent]:
     """Return the events that *body* stands for. :raises ValueError: it is no answer, or has not ended."""
     response = read(_RESPONSE, body)
-    if response is None or (response.output is None and response.object != "response"):
+    if response is None or (not response.output and response.object != "response"):
         raise ValueError("the backend's answer is no response")
     if response.status in _UNFINISHED:
         raise ValueError(f"the backend's response is still {response.status}")
     events: list[AnswerEvent] = [Start(response.id or "", response.model or "")]
-    for index, item in enumerate(response.output or ()):
+    for index, item in enumerate(response.items):
         events += events_of_item(index, item)
     return [*events, *last_events(response)]

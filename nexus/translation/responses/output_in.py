@@ -99,10 +99,26 @@ class ResponseOut(msgspec.Struct):
     object: str | None = None
     model: str | None = None
     status: str | None = None
-    output: list[ItemOut] | None = None
-    usage: _Usage | None = None
-    incomplete_details: _Incomplete | None = None
+    output: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = msgspec.Raw()
+    incomplete_details: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def items(self) -> list[ItemOut]:
+        """The output items, without those that cannot be read; an odd one must not make the answer fail."""
+        items = read(_ITEMS, bytes(self.output))
+        if items is None:
+            each = read(_EACH, bytes(self.output))
+            items = [item for raw in each or () if (item := read(_ITEM, bytes(raw))) is not None]
+        return items
+
+
+_ITEMS: Final = msgspec.json.Decoder(list[ItemOut])
+_EACH: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_ITEM: Final = msgspec.json.Decoder(ItemOut)
+_USAGE: Final = msgspec.json.Decoder(_Usage)
+_INCOMPLETE: Final = msgspec.json.Decoder(_Incomplete)
 
 
 def begin_of_call(index: int, item: ItemOut) -> ToolBegin:
@@ -136,8 +152,8 @@ def last_events(response: ResponseOut) -> Iterator[AnswerEvent]:
     if response.status in ("failed", "cancelled"):
         yield failure_of(response)
         return
-    if response.usage is not None:
-        yield _usage(response.usage)
+    if (usage := read(_USAGE, bytes(response.usage))) is not None:
+        yield _usage(usage)
     yield _finish(response)
     yield End()
 
@@ -152,7 +168,7 @@ def failure_of(response: ResponseOut) -> Failure:
 def _finish(response: ResponseOut) -> Finish:
     if response.status != "incomplete":
         return Finish("stop")
-    details = response.incomplete_details
+    details = read(_INCOMPLETE, bytes(response.incomplete_details))
     return Finish("content_filter" if details is not None and details.reason == "content_filter" else "length")
 
 

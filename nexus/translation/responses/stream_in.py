@@ -127,7 +127,7 @@ class ResponsesDecoder:
 
     def _end(self, event: _Event) -> Iterator[AnswerEvent]:
         response = event.response or ResponseOut()
-        for position, item in enumerate(response.output or ()):
+        for position, item in enumerate(response.items):
             index = self._known(item)
             if index is None and item.type not in self._types:
                 index = _UNKNOWN_PLACE - position

@@ -254,6 +254,14 @@ def test_a_whole_answer_is_read():
     ]
 
 
+def test_odd_members_of_the_last_event_do_not_make_the_answer_fail():
+    odd = {"status": "completed", "output": [1, {"type": "x", "name": 1}, MESSAGE], "usage": {"input_tokens": "many"}}
+
+    found = read(CREATED, {"type": "response.completed", "response": odd})
+
+    assert found[1:] == [TextPart("hello"), Finish("stop"), Usage(), End()]
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"object":"response","status":"queued"}', b'{"choices":[]}'])
 def test_what_is_no_whole_answer_is_refused(body):
     with pytest.raises(ValueError, match="backend's"):
