@@ -136,7 +136,7 @@ def nexus_configured(config: QuotaConfig, store: Store) -> None:
         raise ConfigError(
             "the store forgets at a restart what was counted",
             key="must_last",
-            hint='set kind = "sqlite" in [store]',
+            hint='set kind = "sqlite" in [store], or "redis" with nexus-proxy-redis',
         )
 
 

@@ -17,6 +17,17 @@ from nexus.workers.channel import Channel, ChannelError, ChannelFull, NotAnswere
 OF_THE_PARENT: Final = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
 """Variables for the main process of a service only; see sd_notify(3)."""
 
+_WORDS: Final = {
+    "optimize": "-O",
+    "dont_write_bytecode": "-B",
+    "isolated": "-I",
+    "ignore_environment": "-E",
+    "no_user_site": "-s",
+    "safe_path": "-P",
+    "bytes_warning": "-b",
+}
+"""By the name of the flag; its value is how often the word was given. Those of -i, -d, -q and -v are for people."""
+
 
 class Child:
     """A worker's process; :meth:`launch` starts one.
@@ -173,9 +184,25 @@ class Child:
 
 def command_of(index: int, channel: int) -> tuple[str, ...]:
     """Return the command of the worker with that number; *channel* is a descriptor."""
-    # Without -P, Python would import from the working directory first, which need not be ours.
-    safe = () if _is_working_directory(Path(nexus.__file__).resolve().parent.parent) else ("-P",)
-    return (sys.executable, *safe, "-m", "nexus.app.workers", str(index), nexus.__version__, str(channel))
+    flags = interpreter_flags(sys.flags, sys.warnoptions, sys._xoptions)  # noqa: SLF001 - documented
+    if "-P" not in flags and not _is_working_directory(Path(nexus.__file__).resolve().parent.parent):
+        # Without it, Python would import from the working directory first, which need not be ours.
+        flags = (*flags, "-P")
+    return (sys.executable, *flags, "-m", "nexus.app.workers", str(index), nexus.__version__, str(channel))
+
+
+def interpreter_flags(flags: object, warnings: Iterable[str], options: Mapping[str, str | bool]) -> tuple[str, ...]:
+    """Return the words by which Python runs a further process as it runs this one.
+
+    :param flags: as :data:`sys.flags`.
+    :param warnings: as :data:`sys.warnoptions`: the values of ``-W``.
+    :param options: as ``sys._xoptions``: the values of ``-X`` by name; True for those without a value.
+    """
+    words = [word for name, word in _WORDS.items() for _ in range(int(getattr(flags, name)))]
+    words += [f"-W{each}" for each in warnings]
+    for name, value in options.items():
+        words += ("-X", name if value is True else f"{name}={value}")
+    return tuple(words)
 
 
 def _is_working_directory(folder: Path) -> bool:

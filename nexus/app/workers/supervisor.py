@@ -73,6 +73,7 @@ class Supervisor:
         """By index, set when the successor of workers that leave serves, or when all stop."""
         self._failed_starts = FailedStarts()
         self._stopping = asyncio.Event()
+        """Set when no worker is to be started any more."""
         self._keeping: list[asyncio.Task[None]] = []
         self._balancing: asyncio.Task[None] | None = None
         self._are_ready: asyncio.Future[None] | None = None
@@ -228,8 +229,10 @@ class Supervisor:
             return
         if starting is not None and child is not None and (failure := child.failure) is not None:
             # All have the same configuration: what one reports at the start would fail in each, and in one process.
+            self._stopping.set()
             starting.set_exception(_ERRORS.get(failure.error, StartError)(failure.text))
         elif self._failed_starts.is_hopeless(does_any_serve=bool(self.ready)):
+            self._stopping.set()
             count = self._failed_starts.count
             error = StartError(f"no worker serves: {count} starts of workers failed in a row, the last: {reason}")
             if starting is not None:

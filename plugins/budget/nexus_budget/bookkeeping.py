@@ -37,7 +37,7 @@ def refuse_forgetful(limit_usd: Decimal | None, store: Store) -> None:
         raise ConfigError(
             "a limit is set, but the store forgets at a restart what was spent",
             key="monthly_limit_usd",
-            hint='set kind = "sqlite" in [store]',
+            hint='set kind = "sqlite" in [store], or "redis" with nexus-proxy-redis',
         )
 
 

@@ -217,17 +217,19 @@ async def test_a_stop_waits_for_no_successor():
     assert all(child.has_ended for child in scene.launched)
 
 
-async def test_what_a_worker_reports_at_the_start_ends_the_start_with_the_same_error():
+async def test_what_a_worker_reports_at_the_start_ends_the_start_with_the_same_error(log):
     scene = Scene(lambda child: child.fail("PluginError", "its service does not start"))
 
     with pytest.raises(PluginError, match="its service does not start"):
         await scene.supervisor.start()
+    await asyncio.sleep(0.01)
     await scene.supervisor.stop(Stop())
 
     assert scene.reasons == []
+    assert (len(scene.launched), events(log, "worker_ended")) == (1, [])
 
 
-async def test_a_start_is_given_up_after_five_failures_in_a_row():
+async def test_a_start_is_given_up_after_five_failures_in_a_row(log):
     scene = Scene(FakeChild.end)
 
     with pytest.raises(StartError, match="no worker serves: 5 starts of workers failed in a row, the last: killed by"):
@@ -235,6 +237,7 @@ async def test_a_start_is_given_up_after_five_failures_in_a_row():
     await scene.supervisor.stop(Stop())
 
     assert len(scene.launched) <= 6
+    assert {line["restart_in_s"] for line in events(log, "worker_ended")[2:]} >= {0.001}
 
 
 async def test_a_proxy_is_given_up_when_no_worker_serves_any_more():
