@@ -94,8 +94,12 @@ def _ended(work: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     # A task that is cancelled before it begins never awaits its coroutine.
     work.close()
-    if task.cancelled():
+    try:
+        # Asked for even if it was cancelled: otherwise the task keeps its exception, whose frames may refer to the
+        # task, and only the garbage collector would free them.
+        exc = task.exception()
+    except asyncio.CancelledError:
         return
-    if exc := task.exception():
+    if exc:
         cause = exc.__cause__ if isinstance(exc, TaskExit) else exc
         log.error("task_failed", task=task.get_name(), exc_info=cause, **OWNER.get())

@@ -135,6 +135,11 @@ class BatchedWriter:
         """Drop what is held."""
         self._held = b""
 
+    def detach(self) -> None:
+        """Drop what is held, and the reference to the connection, which is lost."""
+        self._held = b""
+        self._may_leave = None
+
     def close(self) -> None:
         """Close the connection once everything written has left."""
         self.send()

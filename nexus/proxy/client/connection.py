@@ -312,7 +312,7 @@ class ClientConnection(BaseProtocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._writer = None
+        self._writer = self._receive = self.last_request = None  # some refer to this connection, and would keep it
         self._server.connections.discard(self)
         self._timeouts.end()
         self._stall.stop()

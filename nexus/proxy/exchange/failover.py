@@ -235,6 +235,8 @@ class Failover(msgspec.Struct, eq=False):
                 if attempt.translation is not None:
                     await translate_whole(self, attempt, response)
             except UpstreamError as exc:
+                # It is kept, and its frames refer to this failover: only the garbage collector would free them.
+                exc.__traceback__ = None
                 failure = judging.as_context_error(self, attempt, exc)
                 what = self._after(failure, attempt)
                 if what is not Next.SAME_BACKEND_FRESH:

@@ -77,7 +77,8 @@ class UpstreamConnection(asyncio.Protocol):
         """The address behind the backend's host name; set by the pool."""
         self.owner: Pool | None = None
         """The pool, from the moment the connection is made."""
-        self._parser = ResponseParser()
+        self._parser: ResponseParser
+        """Made when the connection is, as only its loss frees it."""
         self._sink: ResponseSink | None = None
         self._sent_at = 0.0
         self._size = 0
@@ -159,6 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        self._parser = ResponseParser()
         self._socket = SocketState(self.transport)
         self._writer = BatchedWriter(self.transport, self._batch, self._may_leave)
 
@@ -188,6 +190,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
+        # Otherwise only the garbage collector would free this connection, and the whole exchange with it.
+        self._writer.detach()
+        self._parser.close()
         if self.owner is not None:
             self.owner.on_lost()
             self.owner = None

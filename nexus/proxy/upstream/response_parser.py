@@ -132,11 +132,7 @@ class ResponseParser:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             if not response.is_complete:
-                # httptools hides what a callback raised behind an error of its own.
-                limit = exc.__context__
-                is_limit = isinstance(limit, UpstreamError)
-                reason = str(limit) if is_limit else f"not an HTTP/1.1 response: {type(exc).__name__}"
-                raise UpstreamError(UpstreamFault.PROTOCOL, reason) from exc
+                raise UpstreamError(UpstreamFault.PROTOCOL, _reason(exc)) from exc
             response.has_surplus = True
         parts = self.parts
         if response.is_complete:
@@ -149,6 +145,10 @@ class ResponseParser:
             if response.barren_bytes > MAX_BARREN_BYTES:
                 raise UpstreamError(UpstreamFault.PROTOCOL, "sent an endless header, trailer or chunk size")
         return parts
+
+    def close(self) -> None:
+        """Drop httptools' parser, which refers to this one: nothing more is fed."""
+        del self._parser
 
     # httptools callbacks
 
@@ -192,6 +192,12 @@ class ResponseParser:
         if response.has_head and not response.is_complete:
             response.is_complete = True
             response.last_parts = len(self.parts)
+
+
+def _reason(exc: Exception) -> str:
+    # httptools hides what a callback raised behind an error of its own.
+    limit = exc.__context__
+    return str(limit) if isinstance(limit, UpstreamError) else f"not an HTTP/1.1 response: {type(exc).__name__}"
 
 
 def _is_too_large(headers: HeaderList) -> bool:
