@@ -73,7 +73,7 @@ class StreamTranslation:
 
     def feed(self, block: bytes) -> bytes:
         decode = self._decoder.decode
-        return self._encode(answer for event in self._framing.events(block) for answer in decode(event))
+        return self._encode([answer for event in self._framing.events(block) for answer in decode(event)])
 
     def end(self) -> bytes:
         return self._encode((End(),))

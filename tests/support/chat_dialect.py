@@ -11,7 +11,7 @@ from nexus.translation.openai import DIALECT
 from nexus.translation.openai.request_out import encode_request
 from nexus.translation.openai.stream_in import ChatStreamDecoder
 from nexus.translation.ordering import Ordering
-from nexus.translation.quirks import Quirks, quirks_of
+from nexus.translation.quirks import quirks_of
 from nexus.wire.streams.event import Event
 from nexus.wire.streams.sse import SSEFraming
 
@@ -41,9 +41,9 @@ def written(events: Sequence[AnswerEvent], context: AnswerContext = CONTEXT) -> 
 
 
 def sent(
-    *messages: Message, kind: str = "generic", quirks: Quirks | None = None, model: str = "m", **fields: Any
+    *messages: Message, kind: str = "generic", model: str = "m", thinks: bool | None = None, **fields: Any
 ) -> dict[str, Any]:
     """Return the body that a backend gets, decoded, with what was lost as ``lost``."""
-    target = Target(model=model, quirks=quirks_of(kind) if quirks is None else quirks)
+    target = Target(model=model, thinks=thinks, quirks=quirks_of(kind))
     encoded = encode_request(ChatRequest(model="client", messages=messages, **fields), target)
     return {**json.loads(encoded.body), "lost": encoded.lost}

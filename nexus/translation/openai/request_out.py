@@ -172,7 +172,7 @@ def _add_reasoning(request: _Request, asked: Reasoning, target: Target, lost: se
         if not asked.is_on:
             return
     spoken = quirks.efforts.get(effort, effort)
-    if spoken and quirks.takes_effort(target.model):
+    if spoken and (quirks.takes_effort(target.model) if target.thinks is None else target.thinks):
         request.reasoning_effort = spoken
     else:
         lost.add("reasoning_effort")

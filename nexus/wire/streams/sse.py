@@ -16,6 +16,7 @@ _LF: Final = ord("\n")
 _BOM: Final = b"\xef\xbb\xbf"
 _TAIL_EVENTS: Final = 8
 _DATA: Final = b"data: "
+_EVENT: Final = b"event: "
 _DATA_FIRST: Final = (b"data", _BOM + b"data")
 
 
@@ -84,6 +85,10 @@ class SSEFraming(EventBuffer):
     @classmethod
     def events(cls, block: bytes) -> list[Event]:
         """Read the events of *block* as specified by WHATWG, without those that have no data."""
+        # The usual case: one event of one line.
+        is_line = block.startswith(_DATA) and block.find(b"\n") == len(block) - 2 and block.endswith(b"\n\n")
+        if is_line and block.find(b"\r") < 0:
+            return [Event(b"", block[len(_DATA) : -2])]
         return list(cls.each(block))
 
     @staticmethod
@@ -116,6 +121,10 @@ class SSEFraming(EventBuffer):
 def _read(part: bytes) -> Event | None:
     if part.startswith(_DATA) and b"\n" not in part:
         return Event(b"", part[len(_DATA) :])
+    if part.startswith(_EVENT):
+        name, has_data, value = part[len(_EVENT) :].partition(b"\ndata: ")
+        if has_data and value.find(b"\n") < 0 and name.find(b"\n") < 0:
+            return Event(name, value)
     name = b""
     values = []
     for line in part.split(b"\n"):

@@ -320,6 +320,14 @@ def test_the_effort_is_said_in_the_words_of_the_provider(kind, model, reasoning,
     assert ("reasoning_effort" in body["lost"]) is (effort is None)
 
 
+@pytest.mark.parametrize(("kind", "thinks"), [("generic", True), ("vllm", False), ("openai", False)])
+def test_the_effort_is_sent_to_models_that_are_known_to_think(kind, thinks):
+    body = sent(HI, kind=kind, model="gpt-5", thinks=thinks, reasoning=Reasoning(effort="high"))
+
+    assert ("reasoning_effort" in body) is thinks
+    assert ("reasoning_effort" in body["lost"]) is not thinks
+
+
 @pytest.mark.parametrize("is_on", [True, False])
 def test_engines_switch_thoughts_in_the_template(is_on):
     body = sent(HI, kind="vllm", reasoning=Reasoning(is_on, "high" if is_on else None))
