@@ -130,9 +130,10 @@ def _response(answer: Reading) -> Reading:
     demand(answer.keys() >= RESPONSE_MEMBERS, RESPONSE_MEMBERS - answer.keys())
     blocks = [block for item in answer["output"] for block in _blocks_of_item(item)]
     usage = answer["usage"]
-    demand(isinstance(usage["input_tokens_details"]["cached_tokens"], int), usage)
-    demand(isinstance(usage["output_tokens_details"]["reasoning_tokens"], int), usage)
-    demand(usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"], usage)
+    if usage is not None:
+        demand(isinstance(usage["input_tokens_details"]["cached_tokens"], int), usage)
+        demand(isinstance(usage["output_tokens_details"]["reasoning_tokens"], int), usage)
+        demand(usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"], usage)
     finish = answer["status"]
     if finish == "incomplete":
         finish = answer["incomplete_details"]["reason"]

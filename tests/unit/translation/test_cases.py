@@ -15,7 +15,7 @@ from nexus.simulator.settings import SimulatedModel
 from nexus.simulator.strictness import check_chat, check_messages, check_ollama, check_responses
 from nexus.translation.conversion import About
 from nexus.translation.dialect import Target
-from nexus.translation.dialects import DIALECTS, convert
+from nexus.translation.dialects import convert
 from nexus.translation.quirks import quirks_of
 from nexus.wire.streams.ndjson import LineFraming
 from nexus.wire.streams.sse import SSEFraming
@@ -27,7 +27,6 @@ EXAMS = {
     f"{name}-{number}-{exam['client']}-{exam['backend']}": exam
     for name, case in CASES.items()
     for number, exam in enumerate(case["exams"])
-    if exam["client"] in DIALECTS and exam["backend"] in DIALECTS and DIALECTS[exam["backend"]].encode_request
 }
 ABOUT = About(model="asked", id="abc", created=1_700_000_000, prompt_tokens=7)
 STRICT = {
