@@ -76,9 +76,7 @@ def one_line(json: msgspec.Raw | bytes) -> bytes:
 
 
 def usage_json(usage: Usage) -> bytes:
-    """Return the JSON of *usage*, with all its members; null if the backend reported nothing."""
-    if usage.input_tokens is None and usage.output_tokens is None:
-        return NULL
+    """Return the JSON of *usage*, with all its members, which client libraries require; what is not known is 0."""
     read, written = usage.input_tokens or 0, usage.output_tokens or 0
     return (
         b'{"input_tokens":%d,"input_tokens_details":{"cached_tokens":%d,"cache_write_tokens":%d},'

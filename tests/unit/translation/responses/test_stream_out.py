@@ -293,8 +293,10 @@ def test_a_signature_goes_to_the_client_and_comes_back(streamed, events_of, deco
     ]
 
 
-def test_an_answer_without_usage_reports_none(streamed, events_of):
-    assert events_of(streamed(Start(), Finish("stop"), End()))[-1]["response"]["usage"] is None
+def test_an_answer_without_usage_reports_all_of_its_members(streamed, events_of):
+    usage = events_of(streamed(Start(), Finish("stop"), End()))[-1]["response"]["usage"]
+
+    assert usage["total_tokens"] == usage["output_tokens_details"]["reasoning_tokens"] == 0
 
 
 def test_ids_have_the_prefix_of_their_type_and_no_other_character(streamed, events_of):
