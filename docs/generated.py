@@ -15,12 +15,18 @@ import nexus.api
 from nexus.admin.routing import decisions
 from nexus.cli.main import main
 from nexus.config.documents import reference
+from nexus.domain.kinds import BackendKind
 from nexus.domain.statuses import CERTAIN, StatusMeaning
+from nexus.domain.translation import pair
+from nexus.errors import RequestError
 from nexus.fleet.kinds import KINDS
 from nexus.proxy.headers import rules as header_rules
 from nexus.routing.explain import model as explanation
 from nexus.testing.reconciler_contract import ReconcilerContract
+from nexus.translation.conversion import About
+from nexus.translation.dialects import convert, translations
 from nexus.wire.protocols import EVERY
+from translated_fields import SAMPLES, TARGETS, Json, Sample
 
 OWN_WORDS: Mapping[int, str] = {
     id(nexus.api.AdminReply): "An HTTP status, a content type and a body.",
@@ -153,6 +159,70 @@ def native_endpoints() -> str:
     return table(("Kind", "Endpoints"), [(code(kind.name), code(*sorted(kind.endpoints))) for kind in KINDS.values()])
 
 
+def clients_and_kinds() -> str:
+    """For each request that can be translated, what becomes of it at each kind of backend."""
+    others = translations()
+    rows = [
+        (code(e.path), *(_at(kind, e.name, others[e.name]) for kind in KINDS.values()))
+        for e in EVERY
+        if e.name in others
+    ]
+    return table(("Client", *(code(name) for name in KINDS)), rows)
+
+
+def _at(kind: BackendKind, endpoint: str, others: Iterable[str]) -> str:
+    if endpoint in kind.endpoints:
+        return "native"
+    other = next((other for other in others if other in kind.endpoints), None)
+    if other is not None:
+        return code(pair(endpoint, other))
+    return WITHOUT_BACKENDS.get(endpoint) or f"refused: it has none of {code(endpoint, *others)}"
+
+
+WITHOUT_BACKENDS: Mapping[str, str] = {"anthropic.count_tokens": "estimated"}
+"""What Nexus does by itself where no backend can."""
+
+
+def carried_over() -> str:
+    """For each protocol of clients, the fields that not every translation carries over."""
+    return "\n".join(_carried_from(endpoint, sample) for endpoint, sample in SAMPLES.items())
+
+
+def _carried_from(endpoint: str, sample: Sample) -> str:
+    others = translations()[endpoint]
+    fates = {
+        name: tuple(_fate(endpoint, other, sample.base, field) for other in others)
+        for name, field in sample.fields.items()
+    }
+    everywhere = [name for name, fate in fates.items() if set(fate) == {CARRIED}]
+    rows = [(code(name), *fate) for name, fate in fates.items() if name not in everywhere]
+    return "\n".join(
+        (
+            *(f"From {code(endpoint)}", "~" * len(f"From {code(endpoint)}"), ""),
+            *(f"Carried over in each: {code(*everywhere)}.", ""),
+            table(("Field", *(code(pair(endpoint, other)) for other in others)), rows),
+        )
+    )
+
+
+CARRIED, LEFT_OUT, REFUSED = "yes", "left out", "refused"
+
+
+def _fate(endpoint: str, other: str, base: Json, field: Json) -> str:
+    """Return what becomes of *field* in a request that is translated."""
+    try:
+        return LEFT_OUT if _lost(endpoint, other, {**base, **field}) > _lost(endpoint, other, base) else CARRIED
+    except RequestError as exc:
+        if exc.code != "not_translatable":
+            raise
+        return REFUSED
+
+
+def _lost(endpoint: str, other: str, request: Json) -> set[str]:
+    about = About(model="m", id="0", created=0)
+    return set(convert(endpoint, other, msgspec.json.encode(request), TARGETS[other], about).lost)
+
+
 def command_line() -> str:
     """A section for each command, with its options."""
     return "\n".join(_command(main, "nexus-proxy"))
@@ -215,6 +285,8 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "api": api,
+    "carried-over": carried_over,
+    "clients-and-kinds": clients_and_kinds,
     "command-line": command_line,
     "configuration": reference.as_rst,
     "decision-list": decision_list,

@@ -1,6 +1,7 @@
 """The source of the documentation, with its generated tables."""
 
 import importlib.util
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def root():
 @pytest.fixture(scope="session")
 def page():
     """Return a function that reads the source of a page, with its generated tables."""
+    sys.path.append(str(ROOT / "docs"))
     tables = load("docs/generated.py").TABLES
 
     def read(name):

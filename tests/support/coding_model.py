@@ -149,7 +149,7 @@ def _handler_for(server: ModelServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             page = server.pages.get(self.path)
-            self._answer(404 if page is None else 200, page or _error(f"no page {self.path}"))
+            self._answer(404 if page is None else 200, page or {"detail": "Not Found"})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -158,7 +158,7 @@ def _handler_for(server: ModelServer) -> type[BaseHTTPRequestHandler]:
                 return
             if self.path != server.api.path:
                 server.elsewhere.append(self.path)
-                self._answer(404, _error(f"no endpoint {self.path}"))
+                self._answer(404, {"detail": "Not Found"})
                 return
             server.bodies.append(body)
             try:

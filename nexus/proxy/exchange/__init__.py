@@ -14,6 +14,7 @@
 ``retry``             whether a failed attempt is tried again, and whether the budget allows it
 ``rejection``         the error that the client is told
 ``rewriting``         the model's name in the body, in both directions
+``translating``       the request and the answer in another dialect than the client's
 ``reply_head``        the head of the reply
 ``early_head``        begins the reply of a stream while a model is loaded, with comments
 ``relay``, ``pieces``  streams to the client, with back-pressure and the idle timeout

@@ -14,7 +14,8 @@ def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
     """Write a request. :raises RequestError: it requires what Ollama does not have."""
     lost: set[str] = set()
     tools = _tools(chat, lost)
-    lost.update(name for name, value in (("user", chat.user), ("prompt_cache_key", chat.cache_key)) if value)
+    unsaid = (("user", chat.user), ("prompt_cache_key", chat.cache_key), ("verbosity", chat.verbosity))
+    lost.update(name for name, value in unsaid if value)
     request = _Request(
         model=target.model,
         messages=messages_of(chat, lost),
