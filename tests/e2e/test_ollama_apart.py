@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from nexus.simulator import Settings, SimulatedModel, Simulator, in_thread
+from nexus.simulator.faults import Cut, Decline, ErrorEvent, IgnoreStream, Unfinished
 from nexus.testing.fleets import table_of
 from tests.support.process import run_nexus
 
@@ -15,6 +16,7 @@ WEATHER = {"type": "object", "properties": {"city": {"type": "string"}, "days": 
 TOOL = {"type": "function", "function": {"name": "weather", "description": "tells it", "parameters": WEATHER}}
 EMBEDDER = SimulatedModel("embedder", 2048, ("embedding",))
 THINKER = SimulatedModel("thinker", 8192, ("completion", "tools", "thinking"))
+BREAKS = [Cut(after_events=3, times=1), Unfinished(times=1), ErrorEvent(after_events=3, times=1)]
 GEMMA = SimulatedModel("gemma", 8192, ("completion", "tools"))
 
 
@@ -26,6 +28,13 @@ def apart(tmp_path_factory):
         config = table_of(cloud, type="generic") + table_of(laptop, protocols=["ollama"])
         with run_nexus(tmp_path_factory.mktemp("apart"), config) as nexus:
             yield nexus.url, cloud, laptop
+
+
+@pytest.fixture(autouse=True)
+def _healthy(apart):
+    yield
+    for simulator in apart[1:]:
+        simulator.faults.clear()
 
 
 @pytest.fixture
@@ -122,3 +131,53 @@ class TestOpenAIClient:
         made = openai_client.embeddings.create(model="embedder", input=texts, dimensions=128)
 
         assert [len(row.embedding) for row in made.data] == [128] * len(texts)
+
+
+class TestFailures:
+    def test_an_error_before_the_answer_is_ollamas(self, apart, ollama_client):
+        apart[1].faults.set(Decline(reason="too_long", times=1))
+
+        with pytest.raises(ollama.ResponseError) as raised:
+            list(ollama_client.chat("llama3", QUESTION, stream=True))
+
+        assert raised.value.status_code == 400
+        assert "context" in raised.value.error
+
+    @pytest.mark.parametrize("fault", BREAKS)
+    def test_a_stream_that_breaks_off_ends_with_ollamas_error(self, apart, ollama_client, fault):
+        apart[1].faults.set(fault)
+        lines = ollama_client.chat("llama3", QUESTION, stream=True)
+
+        with pytest.raises(ollama.ResponseError):
+            assert not any(line.done for line in lines)
+
+    @pytest.mark.parametrize("fault", BREAKS)
+    def test_a_stream_of_ollama_that_breaks_off_ends_with_openais_error(self, apart, openai_client, fault):
+        apart[2].faults.set(fault)
+        chunks = openai_client.chat.completions.create(model="gemma", messages=QUESTION, stream=True)
+
+        with pytest.raises(openai.APIError):
+            assert not any(chunk.choices[0].finish_reason for chunk in chunks)
+
+    def test_an_error_of_ollama_is_openais(self, apart, openai_client):
+        apart[2].faults.set(Decline(reason="too_long", times=1))
+
+        with pytest.raises(openai.BadRequestError) as raised:
+            openai_client.chat.completions.create(model="gemma", messages=QUESTION)
+
+        assert "context" in raised.value.message
+
+    @pytest.mark.parametrize("streams", [True, False])
+    def test_a_server_that_ignores_stream_is_understood(self, apart, openai_client, ollama_client, streams):
+        for simulator in apart[1:]:
+            simulator.faults.set(IgnoreStream(streams=streams))
+
+        whole = ollama_client.chat("llama3", QUESTION).message.content
+        lines = list(ollama_client.chat("llama3", QUESTION, stream=True))
+        text = openai_client.chat.completions.create(model="gemma", messages=QUESTION).choices[0].message.content
+        chunks = list(openai_client.chat.completions.create(model="gemma", messages=QUESTION, stream=True))
+
+        assert whole.startswith("cloud: you said hello there")
+        assert "".join(line.message.content for line in lines) == whole
+        assert text.startswith("laptop: you said hello there")
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == text

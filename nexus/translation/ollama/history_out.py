@@ -1,6 +1,6 @@
 """Writes the messages of Ollama's requests."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -39,11 +39,14 @@ def messages_of(chat: ChatRequest, lost: set[str]) -> list[OllamaMessage]:
     if any(type(part) is Thinking and part.redacted for message in chat.messages for part in message.parts):
         lost.add("redacted_thinking")
     written: list[OllamaMessage] = []
+    answered: set[str] = set()
     for message in chat.messages:
         if message.role == "assistant":
+            # Some servers count the ids of calls from zero again in each answer.
+            answered.clear()
             written.append(_assistant(message))
         else:
-            written += _asked(message, calls)
+            written += _asked(message, calls, answered)
     return written
 
 
@@ -62,8 +65,8 @@ def _assistant(message: Message) -> OllamaMessage:
     return OllamaMessage("assistant", _NEWLINE.join(texts), _NEWLINE.join(thoughts), images, calls)
 
 
-def _asked(message: Message, calls: dict[str, str]) -> Iterable[OllamaMessage]:
-    """Yield the results of tools, and then what else a message says.
+def _asked(message: Message, calls: Mapping[str, str], answered: set[str]) -> Iterable[OllamaMessage]:
+    """Yield the results of tools, of two for the same call the first, and then what else a message says.
 
     Images of results follow in it, as not every server takes them as results.
     """
@@ -71,6 +74,9 @@ def _asked(message: Message, calls: dict[str, str]) -> Iterable[OllamaMessage]:
     results = [part for part in message.parts if type(part) is ToolResult]
     shown: list[str] = []
     for result in results:
+        if result.call_id and result.call_id in answered:
+            continue
+        answered.add(result.call_id)
         result_texts, result_images = _texts_and_images(result.parts)
         shown += result_images
         content = _NEWLINE.join(result_texts)

@@ -382,6 +382,16 @@ class TestWriting:
             {"role": "user", "content": "and?"},
         ]
 
+    def test_the_first_of_two_results_of_a_call_counts(self):
+        turn = (
+            Message("assistant", (ToolCall("c0", "f", "{}"),)),
+            Message("user", (ToolResult("c0", (Text("1"),)), ToolResult("c0", (Text("2"),)))),
+        )
+
+        body = json.loads(DIALECT.encode_request(ChatRequest(model="m", messages=turn * 2), Target(model="b")).body)
+
+        assert [message["content"] for message in body["messages"]] == ["", "1", "", "1"]
+
     def test_an_image_in_a_result_follows_in_a_message_of_the_user(self):
         body, _ = written(ToolResult("c1", (Text("seen"), Image(data=PNG)), name="f"))
 
