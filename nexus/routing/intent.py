@@ -58,6 +58,8 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     other_endpoints: tuple[str, ...] = ()
     """The names of the endpoints to which the request can be translated, best first, for backends that do not serve its
     own."""
+    unserved: frozenset[tuple[str, str]] = frozenset()
+    """Backends, by name, and endpoints that they have just refused this request at, as they do not serve them."""
     excluded: list[Verdict] = []
     avoided: list[Verdict] = []
     weights: list[Verdict] = []
@@ -112,12 +114,18 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         return backend.tier_of(self.survivors[backend.name][1])
 
     def endpoint_at(self, backend: Backend) -> str | None:
-        """Return the name of the endpoint at which *backend* is asked: that of the request, or one to which it is
-        translated. None: it serves none of them."""
-        served = backend.endpoints
-        if self.endpoint.name in served:
-            return self.endpoint.name
-        return next((name for name in self.other_endpoints if name in served), None)
+        """Return the name of the endpoint at which *backend*, a candidate, is asked; None: it serves none of them.
+
+        That of the request comes first, then those to which it can be translated; one that the backend has answered it
+        does not support is the last choice.
+        """
+        served = [name for name in (self.endpoint.name, *self.other_endpoints) if name in backend.endpoints]
+        if len(served) > 1 and (backend.unsupported or self.unserved):
+            model = self.survivors[backend.name][1]
+            lacks, lacked = backend.unsupported, self.unserved
+            supported = (n for n in served if (n, model) not in lacks and (backend.name, n) not in lacked)
+            return next(supported, served[0])
+        return served[0] if served else None
 
     def is_translated_for(self, backend: Backend) -> bool:
         """Whether *backend* gets the request in another dialect than the client's."""
@@ -179,6 +187,7 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
             policies=self.policies,
             received_unix_s=self.received_unix_s,
             other_endpoints=self.other_endpoints,
+            unserved=self.unserved,
             observed=_NOT_FOR_STAGES,
             skipped=_NOT_FOR_STAGES,
             spent_s=_NOT_FOR_STAGES,

@@ -129,7 +129,7 @@ class Router:
 class Routing:
     """The search for one request, which remembers the backends already tried for each model."""
 
-    __slots__ = ("_reserve", "_router", "_tried", "_wants_facts", "policies", "record", "request")
+    __slots__ = ("_reserve", "_router", "_tried", "_unserved", "_wants_facts", "policies", "record", "request")
 
     def __init__(self, router: Router, request: Request) -> None:
         self.request = request
@@ -140,6 +140,7 @@ class Routing:
         self.policies: tuple[Policy, ...] = ()
         """The policies of the model asked for, which also apply to its fallbacks."""
         self._tried: dict[str, set[str]] = {}
+        self._unserved: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def policy(self) -> Policy | None:
@@ -189,6 +190,13 @@ class Routing:
         """Let the backend of *reserved*, the last reservation, be tried again: no attempt was made."""
         if (chosen := self.record.last_chosen) is not None:
             self._tried.get(chosen.resolution.requested, set()).discard(reserved.backend.name)
+
+    def note_unserved(self, reserved: Reserved) -> None:
+        """Let the backend of *reserved*, the last reservation, be asked at another endpoint, as it lacks this one."""
+        others = self._router.translations.get(self.request.endpoint.name, ())
+        if reserved.translated_to is None and not reserved.backend.endpoints.isdisjoint(others):
+            self._unserved |= {(reserved.backend.name, self.request.endpoint.name)}
+            self.give_back(reserved)
 
     def note_too_long(self, reserved: Reserved, limit: int | None) -> None:
         """Consider only backends with a longer context from now on.
@@ -319,6 +327,7 @@ class Routing:
             policies=tuple([policy.keys for policy in policies]) if policies else (),
             received_unix_s=request.received_unix_s,
             other_endpoints=router.translations.get(request.endpoint.name, ()),
+            unserved=self._unserved,
         )
         considered.watch(intent)
         is_alone = request.headers or kept is not None or self._tried or self._wants_facts
@@ -368,24 +377,21 @@ class Routing:
         return rejections.no_backend_left(resolution, intent, has_tried=bool(self._tried.get(resolution.requested)))
 
     def _reserved(
-        self,
-        ranked: Ranked,
-        held: Hold,
-        considered: ConsideredModel,
-        intent: RoutingIntent,
-        *,
-        is_overflow: bool,
+        self, ranked: Ranked, held: Hold, considered: ConsideredModel, intent: RoutingIntent, *, is_overflow: bool
     ) -> Reserved:
         resolution, endpoint = considered.resolution, self.request.endpoint.name
         is_fallback = resolution.requested != self.request.requirements.model
+        backend, is_translated = ranked.backend, False
+        if endpoint not in backend.endpoints or backend.unsupported or self._unserved:
+            is_translated = intent.is_translated_for(backend)
         is_failover = is_fallback or any(self._tried.values())
-        self._tried.setdefault(resolution.requested, set()).add(ranked.backend.name)
+        self._tried.setdefault(resolution.requested, set()).add(backend.name)
         return Reserved(
-            backend=ranked.backend,
+            backend=backend,
             model=ranked.model,
             holds=(held,),
             resolved_model=resolution.model,
-            translated_to=None if endpoint in ranked.backend.endpoints else intent.endpoint_at(ranked.backend),
+            translated_to=intent.endpoint_at(backend) if is_translated else None,
             fallback_model=ranked.model if is_fallback else None,
             route_reason=route_reason(intent, ranked, is_failover=is_failover, is_overflow=is_overflow),
             reason=self._router.schedule.reason(ranked, len(considered.ranking)),

@@ -20,6 +20,7 @@ from nexus.routing.intent import Verdict
 from nexus.routing.rejections import EXHAUSTED, after_attempts
 from nexus.wire.errors.context import context_exceeded
 from nexus.wire.errors.missing_model import MAX_ERROR_BYTES, names_missing_model
+from nexus.wire.errors.unknown_path import names_unknown_path
 
 if TYPE_CHECKING:
     from nexus.proxy.exchange.failover import Failover
@@ -44,6 +45,7 @@ def _judge_status(failover: "Failover", attempt: Attempt, response: Response) ->
     meaning = meaning_of(status)
     if meaning is StatusMeaning.NOT_SUPPORTED:
         fleet.report_unsupported(attempt.backend.id, response.expected.endpoint.name, attempt.reserved.model)
+        failover.routing.note_unserved(attempt.reserved)
     if meaning.fails_over:
         is_own_key = meaning is StatusMeaning.CREDENTIALS and not _takes_clients_key(failover, attempt)
         fault = UpstreamFault.CREDENTIALS if is_own_key else UpstreamFault.STATUS
@@ -52,11 +54,19 @@ def _judge_status(failover: "Failover", attempt: Attempt, response: Response) ->
         raise UpstreamError(fault, f"it answered {status}", status=status, is_refusal=is_refusal)
     if _is_search(failover):
         resources.refuse_if_elsewhere(failover.requirements, response)
+    if _may_be_translated(failover, attempt) and names_unknown_path(status, response.body):
+        fleet.report_unsupported(attempt.backend.id, response.expected.endpoint.name, attempt.reserved.model)
+        failover.routing.note_unserved(attempt.reserved)
+        raise UpstreamError(UpstreamFault.STATUS, f"it answered {status}", status=status, is_refusal=True)
     if names_missing_model(status, response.body):
         fleet.report_missing_model(attempt.backend.id, attempt.reserved.model)
         raise UpstreamError(UpstreamFault.STATUS, "it does not have the model", status=status, is_refusal=True)
     if context_exceeded(status, response.body) is not None:
         raise UpstreamError(UpstreamFault.STATUS, f"it answered {status}", status=status)
+
+
+def _may_be_translated(failover: "Failover", attempt: Attempt) -> bool:
+    return attempt.translation is None and failover.request.endpoint.name in failover.settings.router.translations
 
 
 def as_context_error(failover: "Failover", attempt: Attempt, exc: UpstreamError) -> UpstreamError:

@@ -26,7 +26,9 @@ class Analyze(Reconciler):
         requirements = intent.requirements
         needed = needed_capabilities(requirements)
         for backend, model in intent.offers():
-            asked_at = endpoint if endpoint in backend.endpoints else self._translated_to(intent, backend)
+            asked_at = endpoint
+            if endpoint not in backend.endpoints or backend.unsupported or intent.unserved:
+                asked_at = self._judge_endpoint(intent, backend)
             if backend.unsupported and (asked_at, model) in backend.unsupported:
                 reason = f"Backend has answered that it does not support {asked_at} with this model (HTTP 501)"
                 intent.avoid(backend, stage=self.name, reason=reason)
@@ -51,12 +53,13 @@ class Analyze(Reconciler):
             },
         }
 
-    def _translated_to(self, intent: RoutingIntent, backend: Backend) -> str:
-        """Return the endpoint to which the request is translated for *backend*; exclude it if there is none."""
+    def _judge_endpoint(self, intent: RoutingIntent, backend: Backend) -> str:
+        """Return the endpoint at which *backend* would be asked; exclude it if there is none."""
         asked_at = intent.endpoint_at(backend)
         if asked_at is None:
             exclude = self._exclude_unserved if backend.endpoints else self._exclude_unprobed
             exclude(intent, backend)
+        if asked_at is None or asked_at == intent.endpoint.name:
             return intent.endpoint.name
         reason = f"It does not serve {intent.endpoint.name}: the request is translated to {asked_at}"
         intent.weigh(backend, TRANSLATED, stage=self.name, reason=reason)
