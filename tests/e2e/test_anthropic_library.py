@@ -71,15 +71,14 @@ def test_an_unknown_model_is_the_library_s_own_error(anthropic_client, stream):
     assert raised.value.request_id is None or raised.value.body["request_id"]
 
 
-def test_a_model_that_only_openai_s_servers_have_is_refused_with_exactly_that(anthropic_client):
-    with pytest.raises(anthropic.NotFoundError) as raised:
-        anthropic_client.messages.create(model="llama3", max_tokens=1, messages=QUESTION)
+def test_a_model_that_only_openai_s_servers_have_answers_in_translation(anthropic_client):
+    raw = anthropic_client.messages.with_raw_response.create(model="llama3", max_tokens=8, messages=QUESTION)
+    message = raw.parse()
 
-    assert raised.value.body["error"]["code"] == "protocol_not_supported"
-    assert raised.value.body["error"]["message"] == (
-        "Model 'llama3' is not served over the anthropic protocol; it is served over: openai"
-    )
-    assert raised.value.body["context"]["served_protocols"] == ["openai"]
+    assert raw.headers["x-nexus-translated"] == "anthropic->openai"
+    assert (message.type, message.role, message.stop_reason) == ("message", "assistant", "max_tokens")
+    assert message.content[0].text
+    assert message.usage.output_tokens == 8
 
 
 def test_a_server_s_own_refusal_passes_as_it_is(anthropic_client, fleet):
