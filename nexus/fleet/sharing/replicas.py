@@ -25,20 +25,21 @@ log = structlog.get_logger("nexus.fleet")
 MIN_PAUSE_S: Final = 0.02
 """The shortest time between two renewals."""
 HUNGRY_PAUSE_S: Final = 0.25
-"""The longest, while requests wait here: a hint that slots have become free may be lost."""
+"""The longest, while requests wait here, because a hint of free slots may be lost, or while the store fails."""
 BUSY_PAUSE_S: Final = 1.0
 """The longest while requests are in flight here, which the others count."""
 SLOTS_HINT: Final = "slots"
-MARGIN_S: Final = 1.0
-"""How long before its claims expire a replica stops using them."""
+GRACE_S: Final = 1.5
+"""How long the store may fail before each replica uses its part: those that have requests have noticed it by then."""
 Own = Callable[[Key], Elsewhere]
 
 
 class Replicas:
     """What this replica may use of the limits that all share.
 
-    While the store fails, claims hold until they expire. Then the other replicas may use these slots, and each uses its
-    part: the limit divided by the number of replicas that there were, but at least one slot. A backend at a loopback
+    While the store fails, each uses its part: the limit divided by the number of replicas that there were, but at least
+    one slot. One that has leased more sends no further requests until enough of those that it has sent are finished;
+    one that has leased less does not wait for that, so that no request is delayed by the store. A backend at a loopback
     address is shared by the replicas that have that address in common: those of one machine or container.
     """
 
@@ -74,7 +75,8 @@ class Replicas:
         self._granted: dict[Key, tuple[int, int]] = {}
         """The present division, and all that the broker has granted to the others in it."""
         self._is_due = asyncio.Event()
-        self._renewed_at = clock()
+        self._failed_at: float | None = None
+        """Since when the store fails; None: it works."""
         self._running: asyncio.Task[None] | None = None
         self._hint: asyncio.Task[None] | None = None
         store.on_hint(SLOTS_HINT, lambda _: self._is_due.set())
@@ -93,10 +95,6 @@ class Replicas:
                 await self._store.shared.leave(self.id)
         except StoreError as exc:
             log.warning("replica_not_left", reason=str(exc))
-
-    def expire(self) -> None:
-        """Count on the present claims no more, as if they had not been renewed in time."""
-        self._renewed_at = self._clock() - LEASE_TTL_S
 
     def order(self, order: SlotOrder) -> None:
         """Take what the broker orders the others: it is to be leased no more, or requests wait here for more."""
@@ -117,7 +115,7 @@ class Replicas:
             return
         if self.failure is not None:
             log.info("replicas_in_touch", replicas=renewal.replicas)
-        self.failure, self._renewed_at = None, self._clock()
+        self.failure = self._failed_at = None
         if renewal.replicas != self.count:
             log.info("replicas_changed", replicas=renewal.replicas)
         self.count = renewal.replicas
@@ -173,7 +171,10 @@ class Replicas:
         if self.failure is None:
             log.warning("replicas_out_of_touch", reason=reason, replicas=self.count)
         self.failure = reason
-        if self._leases and self._clock() - self._renewed_at < LEASE_TTL_S - MARGIN_S:
+        now = self._clock()
+        if self._failed_at is None:
+            self._failed_at = now
+        if self._leases and now - self._failed_at < GRACE_S:
             return
         for key in self._shared():
             self._broker.lease(key, max(1, self._broker.limit_of(key) // self.count))
@@ -199,7 +200,7 @@ class Replicas:
     def _pause_s(self) -> float:
         """Return after how many seconds the claims are renewed if nothing happens."""
         shared = self._shared()
-        if any(self._broker.unmet(key) for key in shared):
+        if self.failure is not None or any(self._broker.unmet(key) for key in shared):
             return HUNGRY_PAUSE_S
         return BUSY_PAUSE_S if any(self._own(key).in_flight for key in shared) else RENEW_EVERY_S
 

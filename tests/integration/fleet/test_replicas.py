@@ -3,6 +3,7 @@
 import pytest
 
 from nexus.domain.backend import Status
+from nexus.fleet.sharing import replicas as sharing
 from nexus.fleet.sharing.lone_process import LoneProcess
 from nexus.fleet.sharing.slot_keeper import Waiting
 from nexus.store.watched import WatchedStore
@@ -24,6 +25,11 @@ def replicas(serve, plan, start, share, shared):
         return [await share(await start(planned), planned, 2, WatchedStore(shared.store())) for _ in range(count)]
 
     return replicas
+
+
+@pytest.fixture
+def no_grace(monkeypatch):
+    monkeypatch.setattr(sharing, "GRACE_S", 0.0)
 
 
 def running(replica):
@@ -87,11 +93,10 @@ async def test_slots_of_a_replica_that_was_killed_return_when_its_claims_expire(
     await eventually(lambda: running(two) == 1)
 
 
-async def test_without_the_store_each_replica_uses_its_part(replicas, shared, eventually):
+async def test_without_the_store_each_replica_uses_its_part(replicas, shared, eventually, no_grace):
     one, _ = await replicas(2, limit=4)
     await one[0].replicas.renew()
     shared.failure = "the server is down"
-    one[0].replicas.expire()
 
     await one[0].replicas.renew()
     await eventually(lambda: sum(each.row().load.allotments[""].size for each in one[1]) == 2)
@@ -101,6 +106,42 @@ async def test_without_the_store_each_replica_uses_its_part(replicas, shared, ev
 
     await eventually(lambda: running(one) == 2)
     assert "the server is down" in one[0].replicas.failure
+
+
+async def test_without_the_store_a_replica_without_slots_waits_for_no_lease(replicas, shared, eventually, no_grace):
+    one, two = await replicas(2, limit=4)
+    for _ in range(6):
+        one[1][0].take()
+    await eventually(lambda: running(one) == 4)
+    shared.failure = "the server hangs"
+
+    for _ in range(3):
+        two[1][0].take()
+    await two[0].replicas.renew()
+    await one[0].replicas.renew()
+
+    # What was sent before is finished, and not replaced beyond the part.
+    await eventually(lambda: running(two) == 2)
+    assert running(one) == 4
+    for _ in range(3):
+        next(each for each in one[1] if each.held).release()
+    await eventually(lambda: running(one) == 2)
+    assert (running(two), one[1][0].waiting, two[1][0].waiting) == (2, 1, 1)
+
+
+async def test_a_short_failure_of_the_store_changes_no_part(replicas, shared, eventually):
+    one, two = await replicas(2, limit=4)
+    for _ in range(4):
+        one[1][0].take()
+    await eventually(lambda: running(one) == 4)
+    two[1][0].take()
+    shared.failure = "the server is replaced"
+
+    await two[0].replicas.renew()
+    await one[0].replicas.renew()
+
+    assert two[0].broker.own_slots(("gpu", "")) == 0
+    assert one[0].broker.own_slots(("gpu", "")) == 4
 
 
 async def test_a_replica_that_stops_gives_its_slots_back(replicas, eventually):
