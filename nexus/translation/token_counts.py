@@ -7,12 +7,10 @@ from typing import Final, Never
 import msgspec
 from msgspec.structs import replace
 
-from nexus.domain.request import Endpoint
 from nexus.translation import anthropic, openai
 from nexus.translation.chat import ChatRequest, File, Image, Part, Text, Thinking, ToolCall, ToolResult
 from nexus.translation.conversion import About
 from nexus.translation.dialect import Target
-from nexus.wire.anthropic.body import understand
 from nexus.wire.documents import read
 from nexus.wire.streams.scan import Framing
 
@@ -23,27 +21,21 @@ IMAGE_TOKENS: Final = 1500
 FILE_TOKENS: Final = 2000
 """Of a page in a PDF with its picture; how many pages there are is not known."""
 
-_TOKENIZED: Final = Endpoint("anthropic.count_tokens", "anthropic", "/v1/messages/count_tokens")
-
 
 def count_answer(tokens: int) -> bytes:
     """Return the answer of ``/v1/messages/count_tokens``."""
     return b'{"input_tokens":%d}' % tokens
 
 
-def estimate(body: bytes) -> int:
-    """Estimate the tokens of a request, with its tools, images and files. :raises RequestError: *body* is invalid."""
-    return understand(_TOKENIZED, body).prompt_tokens + _attachments(body)
+def estimated_answer(body: bytes, text_tokens: int) -> bytes:
+    """Answer a question for the tokens of *body* with an estimate.
+
+    :param text_tokens: those of its text and tools, as estimated for routing.
+    """
+    return count_answer(text_tokens + sum(_ATTACHMENT_TOKENS[found[1]] for found in _ATTACHMENT.finditer(body)))
 
 
-def estimated_answer(body: bytes) -> bytes:
-    """Answer a question for the tokens of *body* with an estimate. :raises RequestError: *body* is invalid."""
-    return count_answer(estimate(body))
-
-
-def _attachments(body: bytes) -> int:
-    counts = {b"image": IMAGE_TOKENS, b"document": FILE_TOKENS}
-    return sum(counts[found[1]] for found in _ATTACHMENT.finditer(body))
+_ATTACHMENT_TOKENS: Final = {b"image": IMAGE_TOKENS, b"document": FILE_TOKENS}
 
 
 _ATTACHMENT: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"(image|document)"')
@@ -60,7 +52,7 @@ class TokenCount:
     __slots__ = ("_added", "body", "lost")
 
     def __init__(self, body: bytes, target: Target, _about: About) -> None:
-        """:raises RequestError: *body* is invalid, or ``not_translatable``: then :func:`estimate` can still be used."""
+        """:raises RequestError: *body* is invalid, or ``not_translatable``: it can still be estimated."""
         chat = anthropic.DIALECT.decode_request(body)
         self.lost = chat.lost
         parts = [part for message in chat.messages for part in message.parts]

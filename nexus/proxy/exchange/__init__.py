@@ -13,6 +13,7 @@
 ``judging``           passes a response on, tries another backend, or gives up
 ``retry``             whether a failed attempt is tried again, and whether the budget allows it
 ``rejection``         the error that the client is told
+``estimating``          answers a request for a count of tokens that no backend can count
 ``rewriting``         the model's name in the body, in both directions
 ``translating``       the request and the answer in another dialect than the client's
 ``reply_head``        the head of the reply

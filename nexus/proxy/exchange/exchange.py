@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable
 from functools import partial
+from http import HTTPStatus
 from time import monotonic
 
 import msgspec
@@ -20,6 +21,7 @@ from nexus.proxy.exchange import resources
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
 from nexus.proxy.exchange.early_head import EarlyHead, unfit_answer
+from nexus.proxy.exchange.estimating import ESTIMATED_LINE, estimated_count
 from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, Mode
 from nexus.proxy.exchange.failover import Failover, begin_failover
 from nexus.proxy.exchange.first_byte import turn_until
@@ -31,7 +33,7 @@ from nexus.proxy.exchange.reply_head import reply_head
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.exchange.rewriting import event_restorer, restored
 from nexus.proxy.exchange.translating import Translation
-from nexus.proxy.headers.to_client import SANDBOX_LINE
+from nexus.proxy.headers.to_client import NO_BACKEND_LINES, SANDBOX_LINE
 from nexus.proxy.upstream.response_parser import WITHOUT_BODY
 from nexus.proxy.write_batch import MAX_BATCHED_BYTES
 from nexus.wire.token_estimates import estimated_usage, is_uncounted, tokens_of
@@ -76,7 +78,8 @@ class Exchange(msgspec.Struct, eq=False):
                 return await self._reply_stream(failover, attempt, response)
             return await self._reply_whole(failover, attempt, response)
         except RequestError as exc:
-            return self._refuse(exc)
+            count = estimated_count(self.failover, exc)
+            return self._refuse(exc) if count is None else self._reply_estimate(count)
         except asyncio.CancelledError:
             if not self.is_shut_down or (record.has_answered and (self._early is None or self.relay is not None)):
                 self._broken_off()
@@ -189,6 +192,22 @@ class Exchange(msgspec.Struct, eq=False):
             return attempt.translated
         response.head = response.head.typed(DOCUMENT_TYPE)
         return translation.conversion.error(response.status, body, self.record.request_id)
+
+    def _reply_estimate(self, body: bytes) -> bool:
+        record, keep_alive = self.record, self.client.may_follow(self.request.message)
+        reply = replies.page(
+            HTTPStatus.OK,
+            replies.JSON,
+            body,
+            request_id=record.request_id,
+            client_request_id=record.client_request_id,
+            lines=ESTIMATED_LINE + NO_BACKEND_LINES + record.decision_line + self._last_lines(keep_alive=keep_alive),
+        )
+        self.client.write(reply)
+        record.answered(HTTPStatus.OK, monotonic())
+        record.bytes_out = len(body)
+        record.ended(Ending.FINISHED, HTTPStatus.OK)
+        return keep_alive
 
     async def _reply_stream(self, failover: Failover, attempt: Attempt, response: Response) -> bool:
         request, requirements, translation = self.request, failover.requirements, attempt.translation

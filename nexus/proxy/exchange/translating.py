@@ -13,8 +13,10 @@ from nexus.domain.translation import pair
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
 from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, Mode
+from nexus.proxy.exchange.rejection import ascii_only
 from nexus.proxy.headers.from_client import Head
 from nexus.routing.decision import Reserved
+from nexus.routing.rejections import shortened
 from nexus.translation.conversion import About, Conversion
 from nexus.translation.dialect import Target
 from nexus.translation.dialects import convert, headers_of
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 LARGE_BYTES: Final = 128 * 1024
 """A larger body is translated in a thread, so that streams go on."""
+MAX_LOST_CHARACTERS: Final = 1000
 _OF_DIALECTS: Final = (b"anthropic-", b"openai-")
 """Headers that mean something in one dialect only begin like this."""
 _ENDPOINTS: Final = {endpoint.name: endpoint for endpoint in EVERY}
@@ -51,7 +54,8 @@ class Translation(msgspec.Struct, frozen=True, eq=False):
     @property
     def lines(self) -> bytes:
         """The lines of the reply's head that say what was translated, and what could not be carried over."""
-        lost = ", ".join(self.conversion.lost).encode("ascii", "replace")
+        # Clients may send fields of any name and number.
+        lost = ascii_only(shortened(", ".join(self.conversion.lost), MAX_LOST_CHARACTERS)).encode()
         untranslated = b"X-Nexus-Untranslated: %b\r\n" % lost if lost else b""
         return b"X-Nexus-Translated: %b\r\n%b" % (self.name.encode(), untranslated)
 

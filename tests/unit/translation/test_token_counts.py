@@ -9,13 +9,15 @@ from nexus.translation.conversion import About
 from nexus.translation.dialect import Target
 from nexus.translation.dialects import convert, translations
 from nexus.translation.quirks import quirks_of
-from nexus.translation.token_counts import FILE_TOKENS, IMAGE_TOKENS, MESSAGE_TOKENS, estimate, estimated_answer
+from nexus.translation.token_counts import FILE_TOKENS, IMAGE_TOKENS, MESSAGE_TOKENS, estimated_answer
+from nexus.wire.protocols import PROTOCOLS
 
 PNG = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 40_000}}
 PDF = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "A" * 40_000}}
 TOOL = {"name": "get", "description": "gets it", "input_schema": {"type": "object", "properties": {"b": {}, "a": {}}}}
 CALL = {"type": "tool_use", "id": "t", "name": "get", "input": {"b": 1}}
 RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "found"}, PNG]}
+COUNTING = PROTOCOLS["anthropic"].endpoints[1]
 BODY = {
     "model": "m",
     "system": "be brief",
@@ -27,6 +29,12 @@ BODY = {
         {"role": "user", "content": [RESULT]},
     ],
 }
+
+
+def estimate(body):
+    answer = json.loads(estimated_answer(body, PROTOCOLS["anthropic"].understand(COUNTING, body).prompt_tokens))
+    assert answer.keys() == {"input_tokens"}
+    return answer["input_tokens"]
 
 
 def counting(kind, **members):
@@ -104,9 +112,3 @@ def test_an_estimate_counts_text_tools_images_and_files():
     assert estimated(messages=asked(PNG, PNG, PDF)) == pytest.approx(2 * IMAGE_TOKENS + FILE_TOKENS, abs=90)
     assert estimated(messages=asked({**RESULT, "content": [PNG]})) == pytest.approx(IMAGE_TOKENS, abs=40)
     assert estimated(messages=asked(text)) < IMAGE_TOKENS
-
-
-def test_the_answer_has_nothing_but_the_number():
-    body = json.dumps(BODY).encode()
-
-    assert json.loads(estimated_answer(body)) == {"input_tokens": estimate(body)}
