@@ -23,10 +23,14 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """The name of the limit of an answer in OpenAI's chat dialect."""
     max_user_characters: int | None = None
     """The longest id of a user; None: any. A longer one is hashed."""
+    max_call_id_characters: int | None = None
+    """The longest id of a call; None: any. A longer one is hashed."""
     takes_late_system: bool = False
     """Whether a system message may stand anywhere; many chat templates want one, at the beginning."""
     history_thoughts: Literal["", "reasoning", "reasoning_content"] = ""
     """The member in which a message of the history has its thoughts; empty: it must not have them."""
+    continues_on_request: bool = False
+    """Whether the beginning of an answer, as the last message, is only continued if the request says so."""
     effort_models: str = ""
     """Matches the models that take a ``reasoning_effort``; others refuse the request."""
     efforts: Mapping[str, str] = msgspec.field(default_factory=lambda: _COMMON_EFFORTS)
@@ -60,6 +64,7 @@ _OPENAI: Final = Quirks(
     fields_left_out=frozenset({"top_k"}),
     max_tokens_key="max_completion_tokens",
     max_user_characters=64,
+    max_call_id_characters=40,
     takes_late_system=True,
     effort_models=_REASONS,
     efforts={"none": "", "minimal": "low", "xhigh": "high", "max": "high"},
@@ -98,15 +103,16 @@ _GOOGLE: Final = Quirks(
 )
 
 QUIRKS: Final[Mapping[str, Quirks]] = {
-    "vllm": structs.replace(_ENGINE, history_thoughts="reasoning"),
-    "sglang": structs.replace(_ENGINE, history_thoughts="reasoning_content", tokenized_member="prompt"),
+    "vllm": structs.replace(_ENGINE, history_thoughts="reasoning", continues_on_request=True),
+    "sglang": structs.replace(
+        _ENGINE, history_thoughts="reasoning_content", continues_on_request=True, tokenized_member="prompt"
+    ),
     "llamacpp": structs.replace(_ENGINE, history_thoughts="reasoning_content", tokenized_member="content"),
     "lmstudio": Quirks(fields_left_out=_OWN_FIELDS, effort_models=_ANY),
     "exo": Quirks(fields_left_out=_OWN_FIELDS, effort_models=_ANY),
     "openai": _OPENAI,
     "azure": _OPENAI,
     "google": _GOOGLE,
-    "gemini": _GOOGLE,
 }
 """By the kind of the backend; no row: none."""
 

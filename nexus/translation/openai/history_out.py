@@ -77,21 +77,23 @@ class WrittenMessage(msgspec.Struct):
     tool_call_id: str | UnsetType = UNSET
 
 
-def history_out(messages: Sequence[Message], quirks: Quirks) -> list[WrittenMessage]:
-    """Return *messages* as this dialect has them: the results of calls directly after the calls.
+def history_out(messages: Sequence[Message], quirks: Quirks, lost: set[str]) -> list[WrittenMessage]:
+    """Return *messages* as this dialect has them, and add to *lost* what they say besides.
+
+    The results of calls come directly after the calls.
 
     A result without a call is a part of its user's message, and a call without a result gets an empty one if the
     conversation goes on: servers refuse either.
     """
     messages = messages if quirks.takes_late_system else _with_one_system(messages)
-    pairing = Pairing(messages)
+    pairing = Pairing(messages, quirks.max_call_id_characters)
     written: list[WrittenMessage] = []
     for place, message in enumerate(messages):
         if message.role == "system":
             written.append(WrittenMessage("system", _content(message.parts)))
         elif message.role == "assistant":
             calls = pairing.calls_of(place)
-            written.append(_assistant(message, calls, quirks))
+            written.append(_assistant(message, calls, quirks, lost))
             _add_results(written, calls, goes_on=place < len(messages) - 1)
         elif parts := pairing.parts_of(place):
             _add_user(written, _content(parts))
@@ -114,11 +116,13 @@ def _as_user(message: Message) -> Message:
     return Message("user", (Text(f"<system-reminder>\n{text}\n</system-reminder>"),))
 
 
-def _assistant(message: Message, calls: Sequence[PairedCall], quirks: Quirks) -> WrittenMessage:
+def _assistant(message: Message, calls: Sequence[PairedCall], quirks: Quirks, lost: set[str]) -> WrittenMessage:
+    given = [part for part in message.parts if isinstance(part, Thinking)]
     # What its provider has signed is of no use to another one.
-    thoughts = "".join(
-        part.text for part in message.parts if isinstance(part, Thinking) and not (part.signature or part.redacted)
-    )
+    kept = [part.text for part in given if not (part.signature or part.redacted)] if quirks.history_thoughts else []
+    thoughts = "".join(kept)
+    if len(kept) < len(given):
+        lost.add("messages.thinking")
     text = "".join(part.text for part in message.parts if isinstance(part, Text))
     is_unsigned = quirks.wants_thought_signature and not any(call.signature for call in calls)
     written = [_call(call, quirks, SKIP if is_unsigned else "") for call in calls]

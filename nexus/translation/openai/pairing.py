@@ -9,8 +9,6 @@ import msgspec
 from nexus.translation.chat import Message, Part, ToolCall, ToolResult
 from nexus.translation.openai.signatures import split
 
-MAX_ID_CHARACTERS: Final = 40
-"""OpenAI's API refuses longer ids of calls."""
 _HASH_CHARACTERS: Final = 24
 
 
@@ -33,7 +31,8 @@ class Pairing:
     Where a dialect has no ids, results belong to the calls with their name, else to the calls in their order.
     """
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], max_id_characters: int | None) -> None:
+        self._max_id_characters = max_id_characters
         self._calls: dict[int, list[PairedCall]] = {}
         """By the place of their message."""
         self._parts: dict[int, tuple[Part, ...]] = {}
@@ -60,7 +59,7 @@ class Pairing:
         self._count += 1
         own, signature = split(call.id)
         id_ = own or f"call_{self._count}"
-        if len(id_) > MAX_ID_CHARACTERS:
+        if self._max_id_characters is not None and len(id_) > self._max_id_characters:
             id_ = f"call_{sha256(id_.encode()).hexdigest()[:_HASH_CHARACTERS]}"
         return PairedCall(id_, call.name, call.arguments, signature, call.id)
 

@@ -78,6 +78,8 @@ class _Request(msgspec.Struct, omit_defaults=True):
     response_format: _Format | None = None
     verbosity: str | None = None
     reasoning_effort: str | None = None
+    continue_final_message: bool = False
+    add_generation_prompt: bool = True
     chat_template_kwargs: _TemplateArguments | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
@@ -101,7 +103,7 @@ def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
     lost = set(_never_said(chat))
     request = _Request(
         model=target.model,
-        messages=history_out(chat.messages, quirks),
+        messages=history_out(chat.messages, quirks, lost),
         stream=chat.is_stream,
         # Always: Nexus counts the tokens of each answer.
         stream_options=_StreamOptions(include_usage=True) if chat.is_stream else None,
@@ -114,9 +116,17 @@ def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
         request.tool_choice = _choice(chat.tool_choice)
         # True is what every server does by default, and some refuse it.
         request.parallel_tool_calls = False if chat.parallel_tools is False else None
+    if quirks.continues_on_request and _begins_answer(request.messages):
+        request.continue_final_message, request.add_generation_prompt = True, False
     _add_options(request, chat, quirks, lost)
     _add_reasoning(request, chat.reasoning, target, lost)
     return EncodedRequest(_encode(request), tuple(sorted(lost)))
+
+
+def _begins_answer(messages: list[WrittenMessage]) -> bool:
+    """Whether the last message is the beginning of the answer, as Anthropic's and Ollama's clients may send it."""
+    last = messages[-1] if messages else None
+    return last is not None and last.role == "assistant" and bool(last.content) and not last.tool_calls
 
 
 def _never_said(chat: ChatRequest) -> Iterator[str]:

@@ -147,10 +147,24 @@ def test_made_ids_are_the_same_in_the_next_turn():
 def test_a_long_id_is_shortened_alike_at_the_call_and_at_its_result():
     long = "toolu_" + "x" * 60
 
-    _, call, answer = sent(HI, asked(ToolCall(long, "f", "{}")), results(result(long, "A")))["messages"]
+    history = (HI, asked(ToolCall(long, "f", "{}")), results(result(long, "A")))
+
+    _, call, answer = sent(*history, kind="openai")["messages"]
 
     assert call["tool_calls"][0]["id"] == answer["tool_call_id"]
     assert len(answer["tool_call_id"]) <= 40
+    assert sent(*history, kind="vllm")["messages"][2]["tool_call_id"] == long
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_said"), [("vllm", True), ("sglang", True), ("llamacpp", False), ("openai", False)]
+)
+def test_the_beginning_of_an_answer_is_continued(kind, is_said):
+    body = sent(HI, asked(text=(Text("{"),)), kind=kind)
+
+    expected = (True, False) if is_said else (None, None)
+    assert (body.get("continue_final_message"), body.get("add_generation_prompt")) == expected
+    assert "continue_final_message" not in sent(HI, asked(text=(Text("yes"),)), HI, kind=kind)
 
 
 def test_images_of_a_result_follow_in_a_users_message():
@@ -222,6 +236,7 @@ def test_other_providers_get_no_thoughts(kind):
     body = sent(HI, asked(text=(Thinking("hm"), Text("yes"))), kind=kind)
 
     assert body["messages"][1] == {"role": "assistant", "content": "yes"}
+    assert body["lost"] == ("messages.thinking",)
 
 
 @pytest.mark.parametrize("kind", QUIRKS)
