@@ -159,3 +159,13 @@ def test_where_only_administrators_have_keys_nobody_else_sees_the_fleet(tmp_path
 
         assert "gpu-1" not in page.content()
         expect(page.locator("#summary")).to_have_text("A key is needed to look at this proxy")
+
+
+def test_with_several_workers_a_tile_says_how_many_have_answered(tmp_path, fleet, one_server, open_page):
+    with fleet(tmp_path, one_server, config="[server]\nworkers = 2\n") as nexus:
+        page = open_page(nexus.url)
+
+        tile = page.locator("#tiles div").filter(has_text="Workers").locator("dd")
+
+        expect(tile).to_have_text("2 of 2", timeout=SECONDS)
+        page.close()
