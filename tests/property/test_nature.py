@@ -100,19 +100,23 @@ class Connection:
     def pause_reading(self):
         pass
 
+    def pass_to(self, sink):
+        pass
+
 
 class Relay:
     def __init__(self):
         self.sent = b""
         self.end = ""
+        self.code = None
 
     def forward(self, data):
         self.sent += data
 
-    def finish(self):
+    def on_end(self, *, is_framed):
         self.end = "finished"
 
-    def break_off(self, fault, message):
+    def on_failed(self, fault, message):
         self.end = f"{fault}: {message}"
 
 
@@ -139,7 +143,7 @@ def verdict(loop, path, content_type, pieces, *, is_stream):
     if isinstance(failure, UpstreamError):
         return failure.fault, failure.status, answer.status, answer.body if answer.status >= 400 else b""
     relay = Relay()
-    answer.attach(relay)
+    answer.hand_over(relay)
     return answer.nature, answer.mode, answer.status, answer.headers, relay.sent, relay.end
 
 

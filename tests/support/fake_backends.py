@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, cast
 
 from nexus.config.schema import TimeoutsConfig
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
@@ -11,7 +11,7 @@ from nexus.domain.backend import Backend
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
 from nexus.proxy.upstream.backends import Upstream
-from nexus.proxy.upstream.connection import ResponseSink
+from nexus.proxy.upstream.connection import BodySink, ResponseSink
 from nexus.proxy.upstream.response_parser import ResponseHead
 
 JSON: Final = (b"Content-Type", b"application/json")
@@ -86,6 +86,9 @@ class FakeConnection:
     def give_back(self, *, may_reuse: bool) -> None:
         self.sink = None
         self.ends.append("kept" if may_reuse else "closed")
+
+    def pass_to(self, sink: BodySink) -> None:
+        self.sink = cast("ResponseSink", sink)
 
     def pause_reading(self) -> None:
         self.is_reading = False

@@ -12,9 +12,10 @@ from nexus.error_codes import CODES, CODES_OF_FAULT, UpstreamFault
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.pieces import PIECE_BYTES, pieces_of
-from nexus.proxy.exchange.response import Response
+from nexus.proxy.exchange.response import TOO_LARGE, Response
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.translation.conversion import StreamConversion
+from nexus.wire.streams.event_buffer import EventTooLargeError
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -40,12 +41,14 @@ class StreamRelay:
         "_client",
         "_connection",
         "_deadline",
+        "_feed",
         "_figures",
         "_first_content_by",
         "_handed_over",
         "_idle_s",
         "_is_opaque",
         "_is_paused",
+        "_last_content_at",
         "_last_data_at",
         "_loop",
         "_response",
@@ -81,6 +84,7 @@ class StreamRelay:
         self._connection = connection
         self._response = response
         self._scan = response.scan
+        self._feed = response.scan.feed
         self._is_opaque = response.mode is Mode.OPAQUE
         self._write_now = client.write_now
         self._is_paused = False
@@ -95,6 +99,7 @@ class StreamRelay:
         self._deadline = deadline
         self._loop = response.loop
         self._last_data_at = monotonic()
+        self._last_content_at: float | None = None
         self._seen_blocks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._backlog: deque[bytes] = deque()
@@ -111,7 +116,7 @@ class StreamRelay:
         """Take the stream over from its response."""
         self._client.begin_stream(self.pause, self.resume, is_chunked=self.is_chunked)
         self._is_paused = self._client.writing_paused
-        self._response.attach(self)
+        self._response.hand_over(self)
         if not self.done.done():
             self._watch()
             # The response paused reading when it was ready.
@@ -136,6 +141,8 @@ class StreamRelay:
             is_over = self.done.done() and not self.done.cancelled()
             if not is_over or (self._backlog and self.code is None):
                 raise
+        finally:
+            self._response.last_content_at = self._last_content_at
         return self.done.result()
 
     async def taken(self) -> None:
@@ -151,29 +158,61 @@ class StreamRelay:
             # Nothing was read from the backend because the client did not read: that is no silence of the backend.
             self._figures.alive_at = monotonic()
         self._client.end_stream()
-        # They refer to each other; without this, only the garbage collector would free them and what they hold.
-        self._response.detach()
         self._stop_watching()
         self._backlog.clear()
+
+    # BodySink
+
+    def on_body(self, data: bytes) -> None:
+        if not self._is_opaque:
+            try:
+                data = self._feed(data)
+            except EventTooLargeError:
+                self._connection.abandon()
+                self.on_failed(UpstreamFault.EVENT_TOO_LARGE, TOO_LARGE)
+                return
+        self.forward(data)
+
+    def on_end(self, *, is_framed: bool) -> None:  # noqa: ARG002 - the events tell whether a stream is complete
+        response = self._response
+        if response.mode is Mode.EVENTS:
+            if not (self._scan.is_finished() or self._scan.has_error):
+                self.cut("stream_truncated")
+                return
+            if closing := self._scan.closing():
+                self.forward(closing)
+            if self._translation is not None and self.code is None:
+                self._pass_on(self._translation.end())
+        self._end(End.COMPLETE)
+
+    def on_failed(self, fault: UpstreamFault, _message: str) -> None:
+        # A connection that breaks after the terminal event has lost nothing.
+        if self._response.mode is Mode.EVENTS and self._scan.is_finished() and not self._scan.closing():
+            self.on_end(is_framed=False)
+        else:
+            self.cut(CODES_OF_FAULT[fault].in_stream)
 
     # what the response calls
 
     def forward(self, data: bytes) -> None:
+        """Pass *data* on, which the scan has seen."""
         # A chunk of length 0 would mark the end of the reply.
-        if self.done.done() or not data:
+        if not data:
             return
         blocks = self._scan.data_blocks
         # A comment is no content, but proves that the backend is at work.
         self._last_data_at = now = monotonic()
         if blocks != self._seen_blocks or self._is_opaque:
             self._seen_blocks = blocks
-            self._response.last_content_at = self._figures.alive_at = now
+            self._last_content_at = self._figures.alive_at = now
+            if self._response.content_at is None and self._scan.has_content:
+                self._response.note_content()
         if self._restore is not None:
             data = self._restore(data)
             if self._translation is not None and not self._may_go_on(self._translation, data):
                 return
         size = len(data)
-        if self._backlog or self._is_paused or size > PIECE_BYTES:
+        if self._is_paused or size > PIECE_BYTES:
             self._backlog.extend(pieces_of(data))
             self._write_backlog()
         else:
@@ -182,34 +221,16 @@ class StreamRelay:
 
     def _may_go_on(self, translation: StreamConversion, data: bytes) -> bool:
         """Whether there is something to send; end the stream if the translation of an event has failed."""
-        if translation.has_failed and not self._scan.has_error:
+        if translation.has_failed and self.code is None and not self._scan.has_error:
             self._pass_on(data)
             self.cut("upstream_error")
             return False
         return bool(data)
 
     def _pass_on(self, data: bytes) -> None:
-        self._backlog.extend(pieces_of(data))
-        self._write_backlog()
-
-    def finish(self) -> None:
-        response = self._response
-        if response.mode is Mode.EVENTS:
-            if not (self._scan.is_finished() or self._scan.has_error):
-                self.cut("stream_truncated")
-                return
-            if closing := self._scan.closing():
-                self.forward(closing)
-            if self._translation is not None and (closing := self._translation.end()):
-                self._pass_on(closing)
-        self._end(End.COMPLETE)
-
-    def break_off(self, fault: UpstreamFault, _message: str) -> None:
-        # A connection that breaks after the terminal event has lost nothing.
-        if self._response.mode is Mode.EVENTS and self._scan.is_finished() and not self._scan.closing():
-            self.finish()
-        else:
-            self.cut(CODES_OF_FAULT[fault].in_stream)
+        if data:
+            self._backlog.extend(pieces_of(data))
+            self._write_backlog()
 
     # what the exchange calls
 

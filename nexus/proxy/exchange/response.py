@@ -72,7 +72,6 @@ class Response(msgspec.Struct, eq=False):
     share: MemoryShare = msgspec.field(default_factory=MemoryShare)
     hold_timer: asyncio.TimerHandle | None = None
     failed: tuple[UpstreamFault, str] | None = None
-    relay: "StreamRelay | None" = None
     on_content: Callable[[float], None] | None = None
     """Called with the time of the first content if the reply began before that."""
 
@@ -126,20 +125,20 @@ class Response(msgspec.Struct, eq=False):
             # asyncio would log a failure that nothing has retrieved.
             self.ready.exception()
 
-    def attach(self, relay: "StreamRelay") -> None:
+    def hand_over(self, relay: "StreamRelay") -> None:
         """Pass what is held, and all that follows, to *relay*."""
-        self.relay = relay
         held, self.held = self.held[::-1], []
-        while held:
+        while held and relay.code is None:
             relay.forward(held.pop())
+        if relay.code is not None:
+            # It was cut, and has abandoned the connection.
+            return
         if self.failed is not None:
-            relay.break_off(*self.failed)
+            relay.on_failed(*self.failed)
         elif self.is_ended:
-            relay.finish()
-
-    def detach(self) -> None:
-        """Detach the relay."""
-        self.relay = None
+            relay.on_end(is_framed=self.is_framed)
+        else:
+            self.connection.pass_to(relay)
 
     def forget(self) -> None:
         """Drop what is held, and give its memory back."""
@@ -147,7 +146,13 @@ class Response(msgspec.Struct, eq=False):
         if self.share.taken_bytes:
             self.share.give_back()
 
-    # ResponseSink
+    def note_content(self) -> None:
+        """Note that the first content has arrived."""
+        self.content_at = monotonic()
+        if self.on_content is not None:
+            self.on_content(self.content_at)
+
+    # ResponseSink, until the relay takes over
 
     def on_head(self, head: ResponseHead) -> None:
         self.head = head
@@ -186,24 +191,17 @@ class Response(msgspec.Struct, eq=False):
             if not data:
                 return
             if self.content_at is None and scan.has_content:
-                self.content_at = monotonic()
-                if self.on_content is not None:
-                    self.on_content(self.content_at)
-        if self.relay is not None:
-            self.relay.forward(data)
-        else:
-            self._hold(data)
+                self.note_content()
+        self._hold(data)
 
     def on_end(self, *, is_framed: bool) -> None:
         self.is_ended = True
         self.is_framed = is_framed
         if self.nature is None and (left := self._decide(b"", is_all=True)):
             self.on_body(left)
-        if self.relay is not None:
-            self.relay.finish()
-        elif self.ready.done():
+        if self.ready.done():
             return
-        elif self.collector is not None:
+        if self.collector is not None:
             self._end_collecting(self.collector)
         elif self.mode is not Mode.EVENTS:
             self._judge_document()
@@ -215,9 +213,7 @@ class Response(msgspec.Struct, eq=False):
             self._refuse(UpstreamError(UpstreamFault.TRUNCATED, "the stream ended before it said anything"))
 
     def on_failed(self, fault: UpstreamFault, message: str) -> None:
-        if self.relay is not None:
-            self.relay.break_off(fault, message)
-        elif self.ready.done():
+        if self.ready.done():
             self.failed = fault, message
         else:
             self.ready.set_exception(UpstreamError(fault, message))

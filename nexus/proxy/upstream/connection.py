@@ -3,7 +3,7 @@
 import asyncio
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
@@ -24,10 +24,8 @@ TIMEOUT_NOTICES: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
 """Some servers send this before they close an idle connection. It answers no request, and is no fault."""
 
 
-class ResponseSink(Protocol):
-    """Receives one response: the head, any number of parts of the body, then end or failed, once."""
-
-    def on_head(self, head: ResponseHead) -> None: ...
+class BodySink(Protocol):
+    """Receives the body of a response: any number of parts, then end or failed, once."""
 
     def on_body(self, data: bytes) -> None: ...
 
@@ -35,6 +33,12 @@ class ResponseSink(Protocol):
         """The response is complete; without framing, only the closed connection says so."""
 
     def on_failed(self, fault: UpstreamFault, message: str) -> None: ...
+
+
+class ResponseSink(BodySink, Protocol):
+    """Receives one response: its head first."""
+
+    def on_head(self, head: ResponseHead) -> None: ...
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -79,7 +83,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The pool, from the moment the connection is made."""
         self._parser: ResponseParser
         """Made when the connection is, as only its loss frees it."""
-        self._sink: ResponseSink | None = None
+        self._sink: BodySink | None = None
         self._sent_at = 0.0
         self._size = 0
         """Of the request, in bytes."""
@@ -102,6 +106,10 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._may_leave():
             self._writer.write_now(head)
             self._writer.write_now(body)
+
+    def pass_to(self, sink: BodySink) -> None:
+        """Pass the rest of the response, whose head has been passed on, to *sink*."""
+        self._sink = sink
 
     def wakes(self) -> None:
         """Announce a write: what has arrived wakes a task, which passes it on."""
@@ -166,15 +174,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         sink, response = self._sink, self._parser.response
-        if sink is None or not self._has_left or response.is_complete:
+        if sink is None or response.is_complete:
             self._refuse_unsolicited(data)
             return
-        if not response.has_begun:
-            if self.is_reused and self._is_older_than_request():
-                self._report_unsolicited()
-                self._fail(UpstreamFault.RESET, "the backend sent bytes before the request arrived")
-                return
-            response.has_begun = True
+        if response.head is None and not self._may_begin(response, data):
+            return
         try:
             parts = self._parser.feed(data)
         except UpstreamError as exc:
@@ -184,7 +188,9 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if len(parts) == 1 and response.head is not None and not response.is_complete:
             # An event of a stream: most reads bring one.
-            sink.on_body(parts.pop())
+            (part,) = parts
+            parts.clear()
+            sink.on_body(part)
         else:
             self._pass_on(sink, response)
 
@@ -208,7 +214,7 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             sink.on_failed(UpstreamFault.STALE, "a reused connection was closed without a response")
 
-    def _pass_on(self, sink: ResponseSink, response: ParsedResponse) -> None:
+    def _pass_on(self, sink: BodySink, response: ParsedResponse) -> None:
         """Pass on what was parsed and has not been passed on yet."""
         if response.has_surplus:
             self._report_unsolicited()
@@ -218,7 +224,8 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         if response.has_head and response.head is None:
             response.head = ResponseHead(response.status, response.headers)
-            sink.on_head(response.head)
+            # No other sink takes over before that.
+            cast("ResponseSink", sink).on_head(response.head)
         if (parts := self._parser.parts) and self._sink is sink:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
@@ -255,9 +262,19 @@ class UpstreamConnection(asyncio.Protocol):
             sink.on_failed(self._fault_before_sending, "the backend sent bytes before the request was sent")
         return False
 
-    def _is_older_than_request(self) -> bool:
-        """Whether the first bytes that arrived cannot be a response: the backend has not received the request."""
-        return self._writer.unsent >= self._size or self._socket.is_unacknowledged(self._size)
+    def _may_begin(self, response: ParsedResponse, data: bytes) -> bool:
+        """Whether *data*, which came before the head was complete, may be of the response; fail if not."""
+        if not self._has_left:
+            self._refuse_unsolicited(data)
+            return False
+        if not response.has_begun:
+            # The backend cannot answer a request that it has not received.
+            if self.is_reused and (self._writer.unsent >= self._size or self._socket.is_unacknowledged(self._size)):
+                self._report_unsolicited()
+                self._fail(UpstreamFault.RESET, "the backend sent bytes before the request arrived")
+                return False
+            response.has_begun = True
+        return True
 
     def _refuse_unsolicited(self, data: bytes) -> None:
         """Close the connection for *data*, which answer no request that has left."""

@@ -138,12 +138,12 @@ class ResponseParser:
         if response.is_complete:
             # What follows the end is no part of this body.
             del parts[response.last_parts :]
-        elif parts:
-            response.barren_bytes = 0
-        else:
+        elif not parts:
             response.barren_bytes += len(data)
             if response.barren_bytes > MAX_BARREN_BYTES:
                 raise UpstreamError(UpstreamFault.PROTOCOL, "sent an endless header, trailer or chunk size")
+        elif response.barren_bytes:
+            response.barren_bytes = 0
         return parts
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ def merge(whole: dict[str, Any], part: Mapping[str, Any]) -> None:
             inner = whole[name] = before if isinstance(before, dict) else {}
             merge(inner, value)
         elif isinstance(value, list):
-            items = whole[name] = before if isinstance(before, list) else []
+            items = whole[name] = before if type(before) is list else []  # a text is no list of parts
             _merge_items(items, value)
         elif before is None or name not in _REPEATED or not before:
             whole[name] = value

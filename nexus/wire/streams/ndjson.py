@@ -42,9 +42,9 @@ class LineFraming(EventBuffer):
         return bytes(self.rest) + b"\n" if self.rest.strip() else b""
 
     @staticmethod
-    def lines_of(_event: Event) -> int:
-        """Return how many lines *_event* has on the wire."""
-        return 1
+    def count(block: bytes) -> int:
+        """Return how many lines *block* has."""
+        return block.count(b"\n")
 
     @staticmethod
     def size_of(event: Event) -> int:

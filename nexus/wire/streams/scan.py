@@ -33,7 +33,7 @@ class Framing(Protocol):
 
     def feed(self, data: bytes) -> bytes: ...
     def completed_rest(self) -> bytes: ...
-    def lines_of(self, event: Event) -> int: ...
+    def count(self, block: bytes) -> int: ...
     def size_of(self, event: Event) -> int: ...
     def release(self) -> None: ...
     def tail(self, block: bytes) -> bytes: ...
@@ -57,6 +57,7 @@ class StreamScan(ABC):
     __slots__ = (
         "_bytes",
         "_data_starts_with",
+        "_events",
         "_feed",
         "_first_error",
         "_framing",
@@ -65,7 +66,6 @@ class StreamScan(ABC):
         "_has_event",
         "_lifecycle_bytes",
         "_lifecycle_events",
-        "_lines",
         "_recent",
         "_unread",
         "_unread_bytes",
@@ -98,7 +98,7 @@ class StreamScan(ABC):
         self._recent: deque[bytes] = deque(maxlen=MAX_RECENT_BLOCKS)
         self._usage_block = b""
         self._bytes = 0
-        self._lines = 0
+        self._events = 0
         self._lifecycle_events = 0
         self._lifecycle_bytes = 0
         self._first_error: Event | None = None
@@ -213,8 +213,7 @@ class StreamScan(ABC):
         last = [(size_of(event), len(self.text_in(event.content).encode())) for event in recent]
         ends = [size for size, text in last if not text]
         bringing = len(last) - len(ends)
-        events = self._lines // max((self._framing.lines_of(event) for event in recent), default=1)
-        count = max(events - self._lifecycle_events - len(ends), bringing)
+        count = max(self._events - self._lifecycle_events - len(ends), bringing)
         if not bringing:
             return count
         around = sum(size - text for size, text in last if text) // bringing
@@ -280,7 +279,7 @@ class StreamScan(ABC):
         if seen.find(self.usage_mark) >= 0:
             self._usage_block = seen
         self._bytes += len(block)
-        self._lines += block.count(b"\n")
+        self._events += self._framing.count(block)
 
     def _look_for_content(self, block: bytes) -> None:
         for event in self._framing.each(block):

@@ -12,7 +12,6 @@ _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)[\r\n]++")
 
 _MAX_BOUNDARY_BYTES: Final = 4
 _LINE_END: Final = re.compile(rb"\r\n?")
-_LF: Final = ord("\n")
 _BOM: Final = b"\xef\xbb\xbf"
 _TAIL_EVENTS: Final = 8
 _DATA: Final = b"data: "
@@ -34,10 +33,9 @@ class SSEFraming(EventBuffer):
         :raises EventTooLargeError: an event is longer than its room allows.
         """
         # The usual case: one or more whole events. Whatever the line ends before them, two LF end an event.
-        longest = self.room.max_event_bytes
-        if 2 <= len(data) <= longest and data[-1] == _LF == data[-2] and not self.rest:
+        if not self.rest and data[-2:] == b"\n\n" and len(data) <= self.room.max_event_bytes:
             return data
-        rest = self.rest
+        rest, longest = self.rest, self.room.max_event_bytes
         searched = max(0, len(rest) - _MAX_BOUNDARY_BYTES + 1)
         rest += data
         end = _last_boundary(rest, searched)
@@ -57,9 +55,9 @@ class SSEFraming(EventBuffer):
         return bytes(self.rest) + missing if self.rest.strip() else b""
 
     @staticmethod
-    def lines_of(event: Event) -> int:
-        """Return how many lines *event* has on the wire, including the blank one at its end."""
-        return 3 if event.name else 2
+    def count(block: bytes) -> int:
+        """Return how many events *block* has, as far as each has one line of data."""
+        return block.count(b"\ndata:") + block.startswith(_DATA_FIRST)
 
     @staticmethod
     def size_of(event: Event) -> int:

@@ -223,3 +223,11 @@ def test_a_list_of_parts_has_a_limit():
     merge(whole, {"parts": [{"index": number} for number in range(MAX_PARTS + 5)]})
 
     assert len(whole["parts"]) == MAX_PARTS
+
+
+def test_a_list_of_parts_after_a_text_replaces_it():
+    whole = {}
+    merge(whole, {"content": "Hel"})
+    merge(whole, {"content": [None]})
+
+    assert joined(whole) == {"content": [None]}

@@ -63,11 +63,11 @@ async def end_of(relay):
 
 
 async def test_events_pass_as_they_come(make_relay, client):
-    relay, response = make_relay()
-    response.on_body(b"wor")
+    relay, _response = make_relay()
+    relay.on_body(b"wor")
     before = client.transport.written
-    response.on_body(b"ld\nend\n")
-    response.on_end(is_framed=True)
+    relay.on_body(b"ld\nend\n")
+    relay.on_end(is_framed=True)
 
     assert before == b"hello\n"
     assert client.transport.written == b"hello\nworld\nend\n"
@@ -75,10 +75,10 @@ async def test_events_pass_as_they_come(make_relay, client):
 
 
 async def test_each_block_is_one_chunk(make_relay, client):
-    relay, response = make_relay(is_chunked=True)
-    response.on_body(b"one\ntwo\n")
-    response.on_body(b"end\n")
-    response.on_end(is_framed=True)
+    relay, _response = make_relay(is_chunked=True)
+    relay.on_body(b"one\ntwo\n")
+    relay.on_body(b"end\n")
+    relay.on_end(is_framed=True)
 
     assert client.transport.written == b"6\r\nhello\n\r\n8\r\none\ntwo\n\r\n4\r\nend\n\r\n" + LAST_CHUNK
     assert relay.bytes_out == 18
@@ -99,19 +99,19 @@ async def test_a_chunk_is_never_empty(make_relay, client):
 
 
 async def test_what_a_finished_answer_lacks_is_added(make_relay, client, scan):
-    relay, response = make_relay()
+    relay, _response = make_relay()
     scan.last_words = b"[DONE]\n"
-    response.on_body(b"end\n")
-    response.on_end(is_framed=True)
+    relay.on_body(b"end\n")
+    relay.on_end(is_framed=True)
 
     assert client.transport.written == b"hello\nend\n[DONE]\n"
     assert await end_of(relay) is End.COMPLETE
 
 
 async def test_an_error_of_the_backends_own_is_an_end(make_relay, client):
-    relay, response = make_relay()
-    response.on_body(b"error 500\n")
-    response.on_end(is_framed=True)
+    relay, _response = make_relay()
+    relay.on_body(b"error 500\n")
+    relay.on_end(is_framed=True)
 
     assert client.transport.written == b"hello\nerror 500\n"
     assert await end_of(relay) is End.COMPLETE
@@ -119,8 +119,8 @@ async def test_an_error_of_the_backends_own_is_an_end(make_relay, client):
 
 @pytest.mark.parametrize("is_framed", [True, False])
 async def test_an_answer_that_is_no_stream_ends_with_its_bytes(make_relay, client, is_framed):
-    relay, response = make_relay(AUDIO, b"\x00\x01", is_chunked=True)
-    response.on_end(is_framed=is_framed)
+    relay, _response = make_relay(AUDIO, b"\x00\x01", is_chunked=True)
+    relay.on_end(is_framed=is_framed)
 
     assert client.transport.written == b"2\r\n\x00\x01\r\n" + LAST_CHUNK
     assert await end_of(relay) is End.COMPLETE
@@ -147,9 +147,9 @@ async def test_an_answer_that_was_over_before_is_relayed_all_the_same(client, co
 
 @pytest.mark.parametrize("is_chunked", [True, False])
 async def test_a_stream_that_ends_too_early_is_said_to(make_relay, client, transport, is_chunked):
-    relay, response = make_relay(is_chunked=is_chunked)
-    response.on_body(b"wor")
-    response.on_end(is_framed=True)
+    relay, _response = make_relay(is_chunked=is_chunked)
+    relay.on_body(b"wor")
+    relay.on_end(is_framed=True)
 
     assert b"failure stream_truncated\n" in client.transport.written
     assert b"wor" not in client.transport.written
@@ -169,57 +169,96 @@ async def test_a_stream_that_ends_too_early_is_said_to(make_relay, client, trans
     ],
 )
 async def test_a_stream_that_breaks_says_how(make_relay, client, fault, message, code):
-    relay, response = make_relay()
-    response.on_failed(fault, message)
+    relay, _response = make_relay()
+    relay.on_failed(fault, message)
 
     assert client.transport.written.endswith(b"failure " + code.encode() + b"\n")
     assert (await end_of(relay), relay.code) == (End.CUT, code)
 
 
 async def test_what_breaks_after_the_end_is_not_missed(make_relay, client):
-    relay, response = make_relay(is_chunked=True)
-    response.on_body(b"end\n")
-    response.on_failed(UpstreamFault.TRUNCATED, "")
+    relay, _response = make_relay(is_chunked=True)
+    relay.on_body(b"end\n")
+    relay.on_failed(UpstreamFault.TRUNCATED, "")
 
     assert client.transport.written.endswith(LAST_CHUNK)
     assert await end_of(relay) is End.COMPLETE
 
 
 async def test_what_breaks_while_it_lacks_something_is(make_relay, scan):
-    relay, response = make_relay()
+    relay, _response = make_relay()
     scan.last_words = b"[DONE]\n"
-    response.on_body(b"end\n")
-    response.on_failed(UpstreamFault.TRUNCATED, "")
+    relay.on_body(b"end\n")
+    relay.on_failed(UpstreamFault.TRUNCATED, "")
 
     assert await end_of(relay) is End.CUT
 
 
 async def test_bytes_that_are_no_stream_are_cut_without_a_word(make_relay, client):
-    relay, response = make_relay(AUDIO, b"\x00", is_chunked=True)
-    response.on_failed(UpstreamFault.TRUNCATED, "")
+    relay, _response = make_relay(AUDIO, b"\x00", is_chunked=True)
+    relay.on_failed(UpstreamFault.TRUNCATED, "")
 
     assert client.transport.written == b"1\r\n\x00\r\n"
     assert client.transport.is_closed
     assert await end_of(relay) is End.CUT
 
 
-async def test_it_is_cut_once(make_relay, client):
-    relay, response = make_relay()
+class FakeTranslation:
+    """Passes events on until one is an error; nothing follows an error."""
+
+    def __init__(self):
+        self.has_failed = False
+
+    def feed(self, block):
+        if self.has_failed:
+            return b""
+        self.has_failed = b"cannot" in block or b"failure" in block
+        return b"translated " + block
+
+    def end(self):
+        return b"" if self.has_failed else b"closing\n"
+
+
+async def test_a_translation_that_fails_cuts_the_stream(make_relay, client):
+    relay, _ = make_relay(translation=FakeTranslation(), is_chunked=True)
+    relay.on_body(b"cannot be translated\n")
+
+    assert (await end_of(relay), relay.code) == (End.CUT, "upstream_error")
+    assert client.transport.written == b"11\r\ntranslated hello\n\r\n20\r\ntranslated cannot be translated\n\r\n"
+
+
+async def test_a_stream_that_is_cut_ends_in_a_translated_error(make_relay, client):
+    relay, _ = make_relay(translation=FakeTranslation())
+    relay.cut("server_shutdown")
+
+    assert (await end_of(relay), relay.code) == (End.CUT, "server_shutdown")
+    assert client.transport.written == b"translated hello\ntranslated failure server_shutdown\n"
+
+
+async def test_a_translated_stream_is_closed_in_the_dialect_of_the_client(make_relay, client):
+    relay, _ = make_relay(translation=FakeTranslation())
+    relay.on_body(b"end\n")
+    relay.on_end(is_framed=True)
+
+    assert client.transport.written == b"translated hello\ntranslated end\nclosing\n"
+
+
+async def test_it_is_cut_once_and_nothing_follows(make_relay, client, connection):
+    relay, _ = make_relay()
     relay.cut("server_shutdown")
     written = client.transport.written
 
     relay.cut("deadline_exceeded")
-    response.on_body(b"more\n")
-    relay.forward(b"more\n")
+    connection.data_received(b"more\n")
 
     assert (client.transport.written, relay.code) == (written, "server_shutdown")
 
 
 async def test_a_client_that_is_gone_is_written_to_no_more(make_relay, client):
-    relay, response = make_relay()
+    relay, _response = make_relay()
     client.is_gone = True
 
-    response.on_body(b"more\n")
+    relay.on_body(b"more\n")
     relay.cut("server_shutdown")
 
     assert client.transport.written == b"hello\n"
@@ -237,23 +276,46 @@ async def test_a_silent_backend_is_given_up(make_relay, transport):
 
 async def test_comments_are_signs_of_life_once_there_is_content(make_relay, client):
     relay, response = make_relay(idle_s=0.3)
+    ending = start(relay.end(), name="exchange")
     for _ in range(8):
-        response.on_body(b":still here\n")
+        relay.on_body(b":still here\n")
         await asyncio.sleep(0.05)
     was_done = relay.done.done()
 
     assert not was_done
     assert client.transport.written.count(b":still here\n") == 8
+    relay.cut("server_shutdown")
+    await ending
     assert response.last_content_at < monotonic() - 0.3
+
+
+async def test_content_that_comes_late_is_noticed_when_it_comes(make_relay, monkeypatch):
+    monkeypatch.setattr("nexus.proxy.exchange.response.COMMIT_HOLD_S", 0.0)
+    relay, response = make_relay(first=b"role\n")
+    released_at = monotonic()
+
+    relay.on_body(b"role\n")
+    before = response.begun_at
+    relay.on_body(b"hello\n")
+
+    assert before is None
+    assert response.begun_at == response.content_at >= released_at
+
+
+async def test_an_event_that_is_too_long_breaks_the_stream(make_relay, transport):
+    relay, _ = make_relay()
+    relay.on_body(b"x" * 2000)
+
+    assert (await end_of(relay), relay.code, transport.is_aborted) == (End.CUT, "event_too_large", True)
 
 
 async def test_comments_alone_do_not_put_off_the_first_content(make_relay, monkeypatch):
     monkeypatch.setattr("nexus.proxy.exchange.response.COMMIT_HOLD_S", 0.0)
-    relay, response = make_relay(first=b":still here\n", idle_s=60.0, first_content_s=0.1)
+    relay, _response = make_relay(first=b":still here\n", idle_s=60.0, first_content_s=0.1)
 
     async def drip():
         while True:
-            response.on_body(b":still here\n")
+            relay.on_body(b":still here\n")
             await asyncio.sleep(0.005)
 
     dripping = start(drip(), name="drip")
@@ -273,26 +335,27 @@ async def test_what_waits_for_its_turn_at_the_backend_may_begin_later(make_relay
 
 async def test_silence_after_the_first_content_is_noticed_in_its_own_time(make_relay, monkeypatch):
     monkeypatch.setattr("nexus.proxy.exchange.response.COMMIT_HOLD_S", 0.0)
-    relay, response = make_relay(first=b":still here\n", idle_s=0.1, first_content_s=60.0)
+    relay, _response = make_relay(first=b":still here\n", idle_s=0.1, first_content_s=60.0)
     await asyncio.sleep(0.05)
-    response.on_body(b"hello\n")
+    relay.on_body(b"hello\n")
 
     assert (await end_of(relay), relay.code) == (End.CUT, "stream_stalled")
 
 
 async def test_events_are(make_relay):
-    relay, response = make_relay(idle_s=0.3)
+    relay, _response = make_relay(idle_s=0.3)
+    start(relay.end(), name="exchange")
     for _ in range(8):
-        response.on_body(b"more\n")
+        relay.on_body(b"more\n")
         await asyncio.sleep(0.05)
 
     assert not relay.done.done()
 
 
 async def test_bytes_that_are_no_stream_are_signs_of_life_too(make_relay):
-    relay, response = make_relay(AUDIO, b"\x00", idle_s=0.3, first_content_s=60.0)
+    relay, _response = make_relay(AUDIO, b"\x00", idle_s=0.3, first_content_s=60.0)
     for _ in range(8):
-        response.on_body(b"\x00")
+        relay.on_body(b"\x00")
         await asyncio.sleep(0.05)
     was_done = relay.done.done()
 
@@ -336,10 +399,10 @@ async def test_a_client_that_has_stopped_before_is_noticed(make_relay, client, t
 
 
 async def test_what_a_client_does_not_take_waits_for_it_in_pieces(make_relay, client):
-    relay, response = make_relay(AUDIO, b"1")
+    relay, _response = make_relay(AUDIO, b"1")
     client.stop_reading(unsent=100)
-    response.on_body(b"2" * 150_000)
-    response.on_end(is_framed=True)
+    relay.on_body(b"2" * 150_000)
+    relay.on_end(is_framed=True)
     before = client.transport.written
     waiting = start(relay.taken(), name="exchange")
     await asyncio.sleep(0)
@@ -361,10 +424,10 @@ async def test_a_long_event_is_written_in_pieces(make_relay, client):
 
 
 async def test_the_backend_may_go_before_the_client_has_taken_all(make_relay, client, transport):
-    relay, response = make_relay(AUDIO, b"1")
+    relay, _response = make_relay(AUDIO, b"1")
     client.stop_reading(unsent=100)
-    response.on_body(b"2")
-    response.on_end(is_framed=True)
+    relay.on_body(b"2")
+    relay.on_end(is_framed=True)
     transport.is_reading_paused = False
     end = await end_of(relay)
     client.stop_reading(unsent=100)
@@ -387,12 +450,12 @@ async def test_an_error_comes_after_what_waits(make_relay, client):
 
 
 async def test_a_client_that_leaves_before_it_has_taken_all_was_not_answered(make_relay, client):
-    relay, response = make_relay()
+    relay, _response = make_relay()
     waiting = start(relay.end(), name="exchange")
     await asyncio.sleep(0)
     client.stop_reading(unsent=100)
-    response.on_body(b"end\n")
-    response.on_end(is_framed=True)
+    relay.on_body(b"end\n")
+    relay.on_end(is_framed=True)
 
     waiting.cancel()
 
@@ -415,12 +478,12 @@ async def test_a_backend_is_not_blamed_for_a_client_that_does_not_read(make_rela
 
 
 async def test_whoever_stops_it_leaves_no_timer_behind(make_relay, client):
-    relay, response = make_relay(idle_s=0.01)
+    relay, _response = make_relay(idle_s=0.01)
     client.stop_reading(unsent=100)
 
     relay.stop()
     await asyncio.sleep(0.03)
-    response.on_body(b"more\n")
+    relay.on_body(b"more\n")
 
     assert not relay.done.done()
     assert client.pause is None
@@ -428,12 +491,12 @@ async def test_whoever_stops_it_leaves_no_timer_behind(make_relay, client):
 
 
 async def test_an_end_counts_even_when_the_client_leaves_in_that_moment(make_relay):
-    relay, response = make_relay()
+    relay, _response = make_relay()
     waiting = start(relay.end(), name="exchange")
     await asyncio.sleep(0)
 
-    response.on_body(b"end\n")
-    response.on_end(is_framed=True)
+    relay.on_body(b"end\n")
+    relay.on_end(is_framed=True)
     waiting.cancel()
 
     assert await waiting is End.COMPLETE
@@ -451,12 +514,12 @@ async def test_a_client_that_leaves_ends_the_waiting(make_relay):
 
 
 async def test_an_end_counts_when_the_client_leaves_while_many_others_are_settled(make_relay, client, monkeypatch):
-    relay, response = make_relay()
+    relay, _response = make_relay()
     turn = asyncio.get_running_loop().create_future()
     monkeypatch.setattr(client.starts, "turn_to_settle", lambda: turn)
     waiting = start(relay.end(), name="exchange")
-    response.on_body(b"end\n")
-    response.on_end(is_framed=True)
+    relay.on_body(b"end\n")
+    relay.on_end(is_framed=True)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     was_waiting = not waiting.done()
