@@ -252,7 +252,7 @@ def test_every_kind_is_documented(page):
 def test_every_dependency_has_a_reason(page, root):
     setup = configparser.ConfigParser()
     setup.read(root / "setup.cfg")
-    required = re.findall(r"^[A-Za-z0-9-]+", setup["options"]["install_requires"], re.MULTILINE)
+    required = re.findall(r"^[A-Za-z0-9.-]+", setup["options"]["install_requires"], re.MULTILINE)
 
     assert set(required) == first_cells(page("reference/dependencies"))
 

@@ -13,6 +13,7 @@
 ``access``          checks version, framing, Host, web origin, key and loops of proxies; ``cors`` is for browsers
 ``key_filter``      keeps the keys of Nexus out of requests to backends
 ``incoming``        a checked request
+``content_coding``  decodes compressed bodies
 ``body``            receives a body, and reads from it what routing needs
 ``replies``         pages and errors as bytes
 ==================  ==================================================================

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError
 from nexus.observability.logging import logs
+from nexus.proxy.client.content_coding import TooLargeError, check_coding, decoded
 from nexus.proxy.client.request_reader import WholeBody
 from nexus.proxy.headers.from_client import Head
 from nexus.wire.protocol import WireProtocol
@@ -57,18 +58,21 @@ async def receive(  # noqa: PLR0913 - the body and its limits
     limit_key: str = "",
     deadline_s: float,
 ) -> bytes:
-    """Return the whole body.
+    """Return the whole body, decoded.
 
     :param length: None when the body is chunked, or there is none.
     :param limit_key: the key that sets *limit*; empty when it is fixed.
     :param write: sends ``100 Continue`` to a client that waits for it.
     :raises RequestError: ``too_large``, ``unsupported_content_encoding``, ``request_timeout``, ``bad_request`` (broken
-        framing), ``expectation_failed``.
+        framing or coding), ``expectation_failed``.
     """
     if length is not None and length > limit:
         raise _too_large(limit, limit_key)
-    if head.content_encoding and head.content_encoding.lower() != b"identity" and (length or head.is_chunked):
-        raise RequestError("unsupported_content_encoding", "send the body without Content-Encoding", close=True)
+    coding = head.content_encoding
+    if coding and (coding.lower() == b"identity" or not (length or head.is_chunked)):
+        coding = b""
+    if coding:
+        check_coding(coding)
     if head.expect:
         if head.expect.lower() != b"100-continue":
             raise RequestError("expectation_failed", "the only expectation understood is 100-continue", close=True)
@@ -82,7 +86,14 @@ async def receive(  # noqa: PLR0913 - the body and its limits
         raise RequestError("bad_request", "the body breaks its framing", close=True) from exc
     if len(data) > limit:
         raise _too_large(limit, limit_key)
-    return data
+    return await _decoded(coding, data, limit, limit_key) if coding else data
+
+
+async def _decoded(coding: bytes, data: bytes, limit: int, limit_key: str) -> bytes:
+    try:
+        return await asyncio.to_thread(decoded, coding, data, limit)
+    except TooLargeError:
+        raise _too_large(limit, limit_key) from None
 
 
 async def _gather(body: StreamReader, limit: int, limit_key: str, deadline_s: float) -> bytes:

@@ -30,7 +30,7 @@ NOT_FOR_BACKENDS: Final[Mapping[bytes, str]] = {
     b"upgrade": _HOP,
     **dict.fromkeys(sorted(CREDENTIALS), _CREDENTIAL),
     b"accept-encoding": "Nexus reads events and usage in the response, which must not be compressed",
-    b"content-encoding": "a compressed body is refused",
+    b"content-encoding": "Nexus has decoded the body",
     b"content-length": _FRAMING,
     b"cookie": "belongs to the web origin that Nexus is served from",
     b"expect": "Nexus answers it",

@@ -1,7 +1,9 @@
 """A body is read whole, within its limits, or refused; one of the right type is understood."""
 
 import asyncio
+import gzip
 import threading
+import zlib
 from contextlib import nullcontext
 
 import msgspec
@@ -9,6 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from backports import zstd
 
 from nexus.errors import RequestError
 from nexus.proxy.client import body as bodies
@@ -172,16 +175,63 @@ async def test_a_body_announced_too_long_is_refused_before_100_continue(read, pa
     assert caught is None or caught.value.code == code
 
 
-@pytest.mark.parametrize(("coding", "is_refused"), [("gzip", True), ("identity", False), ("Identity", False)])
+@pytest.mark.parametrize(
+    ("coding", "is_refused"), [("br", True), ("gzip, zstd", True), ("identity", False), ("Identity", False)]
+)
 @pytest.mark.parametrize(
     ("framing", "length"), [(("Content-Length", "5"), 5), (("Transfer-Encoding", "chunked"), None)]
 )
-async def test_a_compressed_body_is_refused(read, payload, coding, is_refused, framing, length):
+async def test_a_body_of_an_unknown_coding_is_refused(read, payload, coding, is_refused, framing, length):
     payload.feed_data(b"hello")
     payload.feed_eof()
 
     with pytest.raises(RequestError, match="Content-Encoding") if is_refused else nullcontext():
         await read(payload, ("Content-Encoding", coding), framing, length=length)
+
+
+@pytest.mark.parametrize(
+    ("coding", "compress"),
+    [("gzip", gzip.compress), ("X-Gzip", gzip.compress), ("deflate", zlib.compress), ("zstd", zstd.compress)],
+)
+async def test_a_compressed_body_is_decoded(read, payload, coding, compress):
+    # Several parts may follow each other, as if they were one.
+    data = compress(b"hello ") + compress(b"you")
+    payload.feed_data(data)
+    payload.feed_eof()
+
+    assert await read(payload, ("Content-Encoding", coding), length=len(data)) == b"hello you"
+
+
+async def test_a_body_that_would_be_too_large_is_not_decoded_further(read, payload):
+    payload.feed_data(zstd.compress(bytes(10_000_000)))
+    payload.feed_eof()
+
+    with pytest.raises(RequestError) as caught:
+        await read(payload, ("Content-Encoding", "zstd"), ("Transfer-Encoding", "chunked"), limit=1000)
+
+    assert caught.value.code == "too_large"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "zstd"])
+@pytest.mark.parametrize("data", [b"hello", zstd.compress(b"hello")[:-1], gzip.compress(b"hello")[:-1]])
+async def test_a_body_that_is_not_what_its_coding_says_is_refused(read, payload, coding, data):
+    payload.feed_data(data)
+    payload.feed_eof()
+
+    with pytest.raises(RequestError) as caught:
+        await read(payload, ("Content-Encoding", coding), length=len(data))
+
+    assert caught.value.code == "bad_request"
+
+
+async def test_a_window_that_takes_much_memory_is_refused(read, payload):
+    options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.content_size_flag: 0}
+    compressor = zstd.ZstdCompressor(options=options)
+    payload.feed_data(compressor.compress(b"hello") + compressor.flush())
+    payload.feed_eof()
+
+    with pytest.raises(RequestError, match="no valid zstd"):
+        await read(payload, ("Content-Encoding", "zstd"), ("Transfer-Encoding", "chunked"))
 
 
 @pytest.mark.parametrize("length", [None, 0])
