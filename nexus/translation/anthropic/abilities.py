@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 
 class Abilities(msgspec.Struct, frozen=True):
@@ -14,17 +15,21 @@ class Abilities(msgspec.Struct, frozen=True):
     """Whether ``temperature``, ``top_p`` and ``top_k`` are allowed."""
     when_off: Literal["disabled", "unsaid", "never"] = "disabled"
     """How a model is asked not to think: by ``disabled``, by saying nothing, or not at all."""
+    max_tokens: int = 8192
+    """A limit of the answer that every such model accepts, for requests that have none: the API requires one."""
     efforts: frozenset[str] = frozenset({"low", "medium", "high", "xhigh", "max"})
     """Any other becomes ``high``."""
 
 
 OTHER: Final = Abilities()
 """Of models that are not Anthropic's, behind an API like it: what all versions of that API have had."""
-_4_6: Final = Abilities(is_adaptive=True, efforts=frozenset({"low", "medium", "high"}))
-_OPUS_4_6: Final = Abilities(is_adaptive=True, efforts=frozenset({"low", "medium", "high", "max"}))
-_4_7: Final = Abilities(is_adaptive=True, takes_sampling=False, when_off="unsaid")
-_5: Final = Abilities(is_adaptive=True, takes_sampling=False)
-_ALWAYS_ON: Final = Abilities(is_adaptive=True, takes_sampling=False, when_off="never")
+_3: Final = Abilities(max_tokens=4096)
+_4: Final = Abilities(max_tokens=32_000)
+_4_6: Final = replace(_4, is_adaptive=True, efforts=frozenset({"low", "medium", "high"}))
+_OPUS_4_6: Final = replace(_4_6, efforts=frozenset({"low", "medium", "high", "max"}))
+_4_7: Final = replace(_4, is_adaptive=True, takes_sampling=False, when_off="unsaid")
+_5: Final = replace(_4_7, when_off="disabled")
+_ALWAYS_ON: Final = replace(_4_7, when_off="never")
 
 _NAME: Final = re.compile(
     r"claude-(?:(?P<old>\d)(?:[.-](?P<old_minor>\d))?-)?(?P<family>[a-z]+)(?:-(?P<new>\d)(?:[.-](?P<minor>\d)(?!\d))?)?(?!\d)"
@@ -43,7 +48,7 @@ def abilities_of(model: str) -> Abilities:
         return OTHER
     version = int(found["new"] or found["old"] or 0), int(found["minor"] or found["old_minor"] or 0)
     if version < (4, 6):
-        return OTHER
+        return _3 if version < (3, 7) else _4
     if version == (4, 6):
         return _OPUS_4_6 if found["family"] == "opus" else _4_6
     return _4_7 if version < (5, 0) else _5

@@ -10,10 +10,6 @@ from nexus.translation.anthropic.thinking import ThinkingOut, thinking_of
 from nexus.translation.chat import ChatRequest, JsonFormat, OneTool, Tool
 from nexus.translation.dialect import EncodedRequest, Target
 
-DEFAULT_MAX_TOKENS: Final = 32_000
-"""The limit of an answer if neither the client nor the backend has one: the API requires it, and all its models from
-Claude 4 on accept this one."""
-
 JSON_ONLY: Final = "Answer with one JSON object and nothing else."
 """Asks for any JSON object, for which the API has no format."""
 
@@ -33,8 +29,8 @@ UNSAID: Final = {
 def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
     """Write *chat*; nothing that it may ask for changes its meaning by being left out."""
     lost = {name for field, name in UNSAID.items() if getattr(chat, field) is not None}
-    max_tokens = chat.max_tokens or target.max_tokens or DEFAULT_MAX_TOKENS
     abilities = abilities_of(target.model)
+    max_tokens = chat.max_tokens or target.max_tokens or abilities.max_tokens
     system, messages = split(chat.messages, lost)
     thinking = thinking_of(chat, abilities, max_tokens, lost)
     format_ = _format_of(chat.format, system, lost)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from nexus.translation.anthropic import DIALECT
-from nexus.translation.anthropic.request_out import DEFAULT_MAX_TOKENS, JSON_ONLY
+from nexus.translation.anthropic.request_out import JSON_ONLY
 from nexus.translation.chat import (
     ChatRequest,
     File,
@@ -61,18 +61,28 @@ def test_a_question_is_a_model_a_limit_and_messages():
     assert encoded() == (
         {
             "model": "claude-sonnet-4-5",
-            "max_tokens": DEFAULT_MAX_TOKENS,
+            "max_tokens": 32_000,
             "messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}],
         },
         (),
     )
 
 
-@pytest.mark.parametrize(("asked", "known", "sent"), [(5, 9, 5), (None, 9, 9), (None, None, DEFAULT_MAX_TOKENS)])
-def test_there_is_always_a_limit_of_the_answer(asked, known, sent):
+@pytest.mark.parametrize(
+    ("model", "asked", "known", "sent"),
+    [
+        ("qwen3", 5, 9, 5),
+        ("qwen3", None, 9, 9),
+        ("qwen3", None, None, 8192),
+        ("claude-3-haiku-20240307", None, None, 4096),
+        ("claude-opus-4-1", None, None, 32_000),
+        ("claude-sonnet-5", None, None, 32_000),
+    ],
+)
+def test_there_is_always_a_limit_of_the_answer(model, asked, known, sent):
     chat = ChatRequest(model="m", messages=HI, max_tokens=asked)
 
-    body = json.loads(DIALECT.encode_request(chat, Target(model="m", max_tokens=known)).body)
+    body = json.loads(DIALECT.encode_request(chat, Target(model=model, max_tokens=known)).body)
 
     assert body["max_tokens"] == sent
 
