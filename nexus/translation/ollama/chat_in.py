@@ -21,8 +21,9 @@ def decode_request(body: bytes) -> ChatRequest:
         for tool in request.tools or ()
         if (function := tool.function) is not None
     )
-    lost = lost_fields(body, _KNOWN)
-    return ChatRequest(messages=history(request.messages), tools=tools, lost=lost, **request.fields())
+    lost = set(lost_fields(body, _KNOWN))
+    messages = history(request.messages, lost)
+    return ChatRequest(messages=messages, tools=tools, lost=tuple(sorted(lost)), **request.fields())
 
 
 class _Function(msgspec.Struct):

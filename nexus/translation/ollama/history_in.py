@@ -31,9 +31,12 @@ class OllamaMessage(msgspec.Struct):
     tool_call_id: str | None = None
 
 
-def history(messages: Iterable[OllamaMessage]) -> tuple[Message, ...]:
-    """Return *messages* in no dialect. :raises RequestError: a role is known to no other dialect."""
-    reader = _Reader()
+def history(messages: Iterable[OllamaMessage], lost: set[str]) -> tuple[Message, ...]:
+    """Return *messages* in no dialect, and add what is left out to *lost*.
+
+    :raises RequestError: a role is known to no other dialect.
+    """
+    reader = _Reader(lost)
     for position, message in enumerate(messages):
         reader.read(position, message)
     return tuple(reader.read_messages)
@@ -52,7 +55,8 @@ class _Reader:
     first call of the same tool that has none, else of the first call that has none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lost: set[str]) -> None:
+        self._lost = lost
         self.read_messages: list[Message] = []
         self._waiting: list[ToolCall] = []
         """Calls without a result."""
@@ -66,11 +70,15 @@ class _Reader:
             self._tool(message)
             return
         self._has_results = False
+        if message.images and role != "user":
+            # Other dialects have images of users and of tools only.
+            self._lost.add("messages.images")
         if role == "assistant":
             self._assistant(position, message)
-        elif role in ("user", "system"):
-            parts = images_and_text(message.images or (), message.content or "")
-            self.read_messages.append(Message("user" if role == "user" else "system", parts))
+        elif role == "user":
+            self.read_messages.append(Message("user", images_and_text(message.images or (), message.content or "")))
+        elif role == "system":
+            self.read_messages.append(Message("system", (Text(message.content or ""),)))
         else:
             param = f"messages[{position}].role"
             text = f"'{param}' is no role that other servers know; use system, user, assistant or tool"

@@ -139,6 +139,12 @@ class TestReading:
 
         assert chat.lost == ("logprobs", "new", "options.mirostat", "options.num_ctx", "top_logprobs")
 
+    @pytest.mark.parametrize("role", ["system", "assistant"])
+    def test_an_image_that_no_other_dialect_lets_a_role_show_is_listed(self, role):
+        chat = read(messages=[{"role": role, "content": "a", "images": [PNG]}])
+
+        assert (chat.messages, chat.lost) == ((Message(role, (Text("a"),)),), ("messages.images",))
+
     def test_tools_inside_options_are_listed_as_ollama_ignores_them(self):
         chat = read(messages=[HI], options={"tools": [WEATHER]})
 
