@@ -34,6 +34,7 @@ class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     tools: bool | None
     json_mode: bool | None
     embeddings: bool | None
+    thinking: bool | None
 
     @property
     def created_at(self) -> str:
@@ -67,6 +68,7 @@ def find(name: str, snapshot: FleetSnapshot, naming: Naming) -> CatalogueEntry |
         tools=_any(facts.tools for facts in able.values()),
         json_mode=_any(facts.json_mode for facts in able.values()),
         embeddings=_any(facts.embeddings for facts in able.values()),
+        thinking=_any(facts.thinking for facts in able.values()),
     )
 
 

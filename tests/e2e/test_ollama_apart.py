@@ -87,6 +87,10 @@ class TestOllamaClient:
         assert new.embeddings[0] == old.embedding
         assert new.prompt_eval_count
 
+    @pytest.mark.parametrize(("model", "thinks"), [("thinker", True), ("gemma", False), ("llama3", False)])
+    def test_a_model_that_thinks_is_shown_to(self, ollama_client, model, thinks):
+        assert ("thinking" in ollama_client.show(model).capabilities) is thinks
+
     def test_loading_a_model_is_not_translated(self, ollama_client):
         with pytest.raises(ollama.ResponseError, match="only Ollama") as raised:
             ollama_client.generate("llama3", keep_alive="5m")

@@ -172,5 +172,11 @@ def _model_facts(entry: CatalogueEntry) -> Mapping[str, Any]:
 def _capabilities(entry: CatalogueEntry) -> list[str]:
     # As a rule, an embedding model completes nothing, unless it calls tools.
     completes = not entry.embeddings or entry.tools
-    kinds = {"embedding": entry.embeddings, "completion": completes, "vision": entry.vision, "tools": entry.tools}
+    kinds = {
+        "embedding": entry.embeddings,
+        "completion": completes,
+        "vision": entry.vision,
+        "tools": entry.tools,
+        "thinking": entry.thinking,
+    }
     return [name for name, has in kinds.items() if has]
