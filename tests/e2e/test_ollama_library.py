@@ -91,14 +91,11 @@ def test_an_unknown_model_is_the_library_s_own_error(ollama_client, stream):
     assert "nope" in raised.value.error
 
 
-def test_a_model_that_only_openai_s_servers_have_is_refused_with_exactly_that(ollama_client):
-    with pytest.raises(ollama.ResponseError) as raised:
-        ollama_client.chat("llama3", QUESTION)
+def test_a_model_that_only_openai_s_servers_have_answers_in_translation(fleet, ollama_client):
+    reply = ollama_client.chat("llama3", QUESTION)
 
-    assert (raised.value.status_code, raised.value.error) == (
-        404,
-        "Model 'llama3' is not served over the ollama protocol; it is served over: openai",
-    )
+    assert reply.message.content.startswith("gpu-1: you said hello there")
+    assert fleet.gpu.requests[-1].path == "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("change", ["pull", "push", "create", "copy", "delete"])
