@@ -9,6 +9,7 @@
 ``signatures``   keeps Google's signatures of tool calls in their ids
 ``schemas``      rewrites schemas for providers that take a subset
 ``message``      reads what whole answers and chunks of streams have in common
+``documents``    decodes both, also of servers that only resemble the dialect
 ``answer_in``    reads whole answers
 ``answer_out``   writes whole answers
 ``stream_in``    reads streams

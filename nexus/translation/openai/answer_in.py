@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from nexus.translation.events import AnswerEvent, End, Failure, Start, ToolArguments, ToolBegin, ToolEnd
+from nexus.translation.openai.documents import document_in
 from nexus.translation.openai.errors import failure_in
-from nexus.translation.openai.message import Said, add_text, document_in, finish_of
+from nexus.translation.openai.message import Said, add_text, finish_of
 from nexus.translation.openai.signatures import signed
 from nexus.translation.openai.usage import usage_in
 

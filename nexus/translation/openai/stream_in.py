@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from nexus.translation.events import AnswerEvent, End, Start, ToolArguments, ToolBegin
+from nexus.translation.openai.documents import document_in
 from nexus.translation.openai.errors import failure_in
-from nexus.translation.openai.message import Call, Choice, add_text, document_in, finish_of
+from nexus.translation.openai.message import Call, Choice, add_text, finish_of
 from nexus.translation.openai.signatures import signed
 from nexus.translation.openai.usage import usage_in
 from nexus.wire.streams.event import Event
