@@ -7,6 +7,7 @@
 ``reading``         decodes the body of a request into the types of a dialect
 ``tool_arguments``  the arguments of tools as JSON objects
 ``custom_tools``    tools whose input is plain text, as functions and back
+``tool_names``      names of tools that a provider takes
 ``data_urls``       images and files in ``data:`` URLs
 ``media_types``     recognises images by their first bytes
 ``refusals``        the refusal of what cannot be translated

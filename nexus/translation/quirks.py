@@ -25,6 +25,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """The longest id of a user; None: any. A longer one is hashed."""
     max_call_id_characters: int | None = None
     """The longest id of a call; None: any. A longer one is hashed."""
+    max_tool_name_characters: int | None = None
+    """The longest name of a tool, which then has letters, digits, ``_`` and ``-`` only; None: any."""
     takes_late_system: bool = False
     """Whether a system message may stand anywhere; many chat templates want one, at the beginning."""
     history_thoughts: Literal["", "reasoning", "reasoning_content"] = ""
@@ -65,6 +67,7 @@ _OPENAI: Final = Quirks(
     max_tokens_key="max_completion_tokens",
     max_user_characters=64,
     max_call_id_characters=40,
+    max_tool_name_characters=64,
     takes_late_system=True,
     effort_models=_REASONS,
     efforts={"none": "", "minimal": "low", "xhigh": "high", "max": "high"},
@@ -73,6 +76,7 @@ _OPENAI: Final = Quirks(
 # https://ai.google.dev/gemini-api/docs/openai and its errors 'Unknown name "seed"'.
 _GOOGLE: Final = Quirks(
     fields_left_out=_OWN_FIELDS | {"top_k", "seed", "presence_penalty", "frequency_penalty", "user"},
+    max_tool_name_characters=64,
     effort_models=r"gemini-(?:2\.5|[3-9])",
     efforts={"none": "low", "minimal": "low", "xhigh": "high", "max": "high"},
     schema_keys=frozenset(

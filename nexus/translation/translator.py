@@ -1,7 +1,7 @@
 """Translates between any two dialects of a chat."""
 
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from nexus.translation.chat import ChatRequest
 from nexus.translation.conversion import About, StreamConversion
@@ -9,23 +9,34 @@ from nexus.translation.custom_tools import Unwrapping, as_functions, names_of
 from nexus.translation.dialect import AnswerContext, Dialect, Target
 from nexus.translation.events import AnswerEvent, End, Failure
 from nexus.translation.ordering import Ordering
+from nexus.translation.tool_names import Renaming
 from nexus.wire.streams.scan import Framing
 
 CALL: Final = "call_"
 """Begins the ids of calls that the backend has given none; every dialect accepts it."""
 
 
+class Step(Protocol):
+    """Restores in an answer what was changed in the request."""
+
+    def add(self, events: Iterable[AnswerEvent], /) -> list[AnswerEvent]:
+        """Return *events*, which are in order, as the client expects them."""
+
+
 class ChatConversion:
     """One request in the dialect of a backend, and its answer in that of the client."""
 
-    __slots__ = ("_backend", "_client", "_context", "body", "lost")
+    __slots__ = ("_backend", "_client", "_context", "_renaming", "body", "lost")
 
     def __init__(self, body: bytes, client: Dialect, backend: Dialect, target: Target, about: About) -> None:
         """:raises RequestError: *body* is invalid, or the backend's dialect cannot say it: ``not_translatable``."""
         if backend.encode_request is None:
             raise LookupError(f"no request is translated to {backend.name}")
         chat = client.decode_request(body)
-        encoded = backend.encode_request(chat if backend.has_custom_tools else as_functions(chat), target)
+        asked = chat if backend.has_custom_tools else as_functions(chat)
+        longest = target.quirks.max_tool_name_characters
+        self._renaming = None if longest is None else Renaming(chat, longest)
+        encoded = backend.encode_request(self._renaming.renamed(asked) if self._renaming else asked, target)
         self.body = encoded.body
         self.lost = tuple(sorted({*chat.lost, *encoded.lost}))
         self._client = client
@@ -45,30 +56,38 @@ class ChatConversion:
         return self._client.encode_error(self._backend.decode_error(status, body), request_id)
 
     def stream(self, framing: Framing) -> StreamConversion:
-        return StreamTranslation(self._backend, self._client, self._context, framing)
+        return StreamTranslation(self._backend, self._client, self._context, framing, self._steps())
+
+    def _steps(self) -> tuple[Step, ...]:
+        """Return the steps that an answer goes through, in order."""
+        names = frozenset[str]() if self._backend.has_custom_tools else names_of(self._context)
+        return (*((self._renaming,) if self._renaming else ()), *((Unwrapping(names),) if names else ()))
 
     def _events_of(self, body: bytes) -> list[AnswerEvent]:
         decode: Callable[[bytes], Iterable[AnswerEvent]] | None = self._backend.decode_answer
         if decode is None:
             raise LookupError(f"no answer is translated from {self._backend.name}")
         events = Ordering(f"{CALL}{self._context.id}").add(decode(body))
-        unwrapping = _unwrapping(self._backend, self._context)
-        return events if unwrapping is None else list(unwrapping.add(events))
+        for step in self._steps():
+            events = step.add(events)
+        return events
 
 
 class StreamTranslation:
     """One stream: whole events of the backend in, events of the client out."""
 
-    __slots__ = ("_decoder", "_encoder", "_framing", "_ordering", "_unwrapping", "has_failed")
+    __slots__ = ("_decoder", "_encoder", "_framing", "_ordering", "_steps", "has_failed")
 
-    def __init__(self, backend: Dialect, client: Dialect, context: AnswerContext, framing: Framing) -> None:
+    def __init__(
+        self, backend: Dialect, client: Dialect, context: AnswerContext, framing: Framing, steps: tuple[Step, ...] = ()
+    ) -> None:
         if backend.open_decoder is None:
             raise LookupError(f"no stream is translated from {backend.name}")
         self._decoder = backend.open_decoder()
         self._encoder = client.open_encoder(context)
         self._framing = framing
         self._ordering = Ordering(f"{CALL}{context.id}")
-        self._unwrapping = _unwrapping(backend, context)
+        self._steps = steps
         self.has_failed = False
 
     def feed(self, block: bytes) -> bytes:
@@ -82,13 +101,9 @@ class StreamTranslation:
         ordered = self._ordering.add(events)
         if ordered and type(ordered[-1]) is Failure:
             self.has_failed = True
-        return self._encoder.encode(ordered if self._unwrapping is None else self._unwrapping.add(ordered))
-
-
-def _unwrapping(backend: Dialect, context: AnswerContext) -> Unwrapping | None:
-    """Return what restores calls of tools that the backend was told of as functions; None: there are none."""
-    names = frozenset[str]() if backend.has_custom_tools else names_of(context)
-    return Unwrapping(names) if names else None
+        for step in self._steps:
+            ordered = step.add(ordered)
+        return self._encoder.encode(ordered)
 
 
 def _context(chat: ChatRequest, about: About) -> AnswerContext:
