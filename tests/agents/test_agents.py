@@ -43,22 +43,27 @@ def assert_task_is_done(said, project, server):
     assert server.refused == []
 
 
+def translations(proxy):
+    lines = proxy.wait_for_log("exchange_finished", count=3)
+    assert {(line["status_code"], line["stream"]) for line in lines} == {(200, True)}
+    return {line["translated"] for line in lines}
+
+
 # Claude Code sends models that it does not know other fields than its own.
 @pytest.mark.parametrize("model", ["qwen3-coder", "claude-sonnet-4-5"])
 def test_claude_code_works_on_a_server_that_knows_only_chat_completions(agents, project, chat_only, nexus, model):
     with nexus(chat_only, type="generic") as proxy:
         said = agents.claude_code(proxy.url, model, TASK, project)
 
-        lines = proxy.wait_for_log("exchange_finished")
-
+        assert translations(proxy) == {"anthropic->openai"}
     assert_task_is_done(said, project, chat_only)
-    assert {line["translated"] for line in lines} == {"anthropic->openai"}
 
 
 def test_claude_code_works_on_an_ollama(agents, project, ollama_only, nexus):
     with nexus(ollama_only, type="ollama", protocols=["ollama"]) as proxy:
         said = agents.claude_code(proxy.url, "qwen3-coder", TASK, project)
 
+        assert translations(proxy) == {"anthropic->ollama"}
     assert_task_is_done(said, project, ollama_only)
 
 
@@ -68,4 +73,15 @@ def test_codex_works_on_a_server_that_knows_only_chat_completions(agents, projec
     with nexus(chat_only, type="generic") as proxy:
         said = agents.codex(proxy.url, model, TASK, project)
 
+        assert translations(proxy) == {"responses->openai"}
     assert_task_is_done(said, project, chat_only)
+    # Once it has said that it does not know the path, it is asked at the other one.
+    assert chat_only.elsewhere == ["/v1/responses"]
+
+
+def test_codex_works_on_an_ollama(agents, project, ollama_only, nexus):
+    with nexus(ollama_only, type="ollama", protocols=["ollama"]) as proxy:
+        said = agents.codex(proxy.url, "qwen3-coder", TASK, project)
+
+        assert translations(proxy) == {"responses->ollama"}
+    assert_task_is_done(said, project, ollama_only)

@@ -13,8 +13,16 @@ from nexus.translation.dialects import DIALECTS, convert, translations
 
 FOLDER = Path(__file__).with_name("agents")
 ENDPOINTS = {"/v1/messages": "anthropic.messages", "/v1/responses": "openai.responses"}
-OF_CLAUDE_CODE = ("claude_code", "claude_code_first_turn", "claude_code_other_model")
-PAIRS = [(name, other) for name in OF_CLAUDE_CODE for other in translations()["anthropic.messages"]]
+CHATS = {
+    "claude_code": "anthropic.messages",
+    "claude_code_first_turn": "anthropic.messages",
+    "claude_code_other_model": "anthropic.messages",
+    "codex": "openai.responses",
+    "codex_custom_tool": "openai.responses",
+    "codex_tool_search": "openai.responses",
+    "codex_tools_in_input": "openai.responses",
+}
+PAIRS = [(name, other) for name, endpoint in CHATS.items() for other in translations()[endpoint]]
 TARGET = Target(model="qwen3")
 ABOUT = About(model="qwen3-coder", id="0", created=0)
 
@@ -30,7 +38,7 @@ def parts_of(name):
     return [part for message in DIALECTS[endpoint].decode_request(body).messages for part in message.parts]
 
 
-@pytest.mark.parametrize("name", OF_CLAUDE_CODE)
+@pytest.mark.parametrize("name", CHATS)
 def test_every_call_of_an_agent_keeps_its_result(name):
     parts = parts_of(name)
 
@@ -38,18 +46,34 @@ def test_every_call_of_an_agent_keeps_its_result(name):
 
     # Results come in the order in which the tools finished.
     assert sorted(calls) == sorted(part.call_id for part in parts if isinstance(part, ToolResult))
-    assert len(calls) >= (0 if "first_turn" in name else 4)
+    assert len(calls) >= (0 if "first_turn" in name else 2)
 
 
 @pytest.mark.parametrize(("name", "other"), PAIRS)
 def test_a_request_of_an_agent_can_be_said_in_another_dialect(name, other):
     endpoint, body = recorded(name)
 
-    said = json.loads(convert(endpoint, other, body, TARGET, ABOUT).body)
+    said = DIALECTS[other].decode_request(convert(endpoint, other, body, TARGET, ABOUT).body)
 
-    assert said["model"] == "qwen3"
-    assert said["stream"] is True
-    assert len(said["tools"]) == len(json.loads(body)["tools"])
+    assert said.model == "qwen3"
+    assert said.is_stream
+    assert [tool.name for tool in said.tools] == [tool.name for tool in DIALECTS[endpoint].decode_request(body).tools]
+    called = [part.name for message in said.messages for part in message.parts if isinstance(part, ToolCall)]
+    assert called == [part.name for part in parts_of(name) if isinstance(part, ToolCall)]
+
+
+@pytest.mark.parametrize(
+    ("name", "tools"),
+    [
+        ("codex", {"multi_agent_v1__close_agent"}),
+        ("codex_tool_search", {"tool_search", "apply_patch", "multi_agent_v1__spawn_agent"}),
+        ("codex_tools_in_input", {"exec", "wait", "collaboration__list_agents"}),
+    ],
+)
+def test_tools_of_codex_are_offered_wherever_it_puts_them(name, tools):
+    endpoint, body = recorded(name)
+
+    assert tools <= {tool.name for tool in DIALECTS[endpoint].decode_request(body).tools}
 
 
 def test_a_search_that_only_the_provider_can_make_is_refused():
