@@ -164,6 +164,6 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     keep_alive: msgspec.Raw | None = None
     """For how long the server keeps the model in memory after the answer, as Ollama reads it."""
     echo: Mapping[str, msgspec.Raw] = {}
-    """Members of the client's request that answers in its dialect repeat, by name, byte for byte."""
+    """Members of the client's request that answers in its dialect repeat or depend on, by name, byte for byte."""
     lost: tuple[str, ...] = ()
     """Fields of the client's request that this has no place for, by their names there, sorted, each once."""

@@ -14,7 +14,7 @@
 ``document``     writes the response object
 ``errors``       reads and writes errors
 ``fixed_tools``  tools with a fixed name and schema, as functions
-``signatures``   carries what providers sign, in both directions
+``signatures``   carries thoughts, with what providers signed, through clients
 ``item_ids``     makes the ids of responses and items
 ``names``        names of tools in namespaces
 ===============  ======================================================================

@@ -5,10 +5,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from nexus.translation.chat import KnownAs
+from nexus.translation.chat import KnownAs, Thinking
 from nexus.translation.responses.document import one_line
 from nexus.translation.responses.fixed_tools import FIXED_TOOLS, member_of_call
-from nexus.translation.responses.signatures import encrypted_of_redacted, encrypted_of_signature
+from nexus.translation.responses.signatures import packed
 
 Status = Literal["completed", "incomplete"]
 
@@ -136,21 +136,30 @@ class MessageBlock(Block):
 class ReasoningBlock(Block):
     """Thoughts of the model, as a summary, which clients show."""
 
-    __slots__ = ("encrypted",)
+    __slots__ = ("_is_kept", "_redacted", "_signature")
 
     delta_type = b"response.reasoning_summary_text.delta"
     place = b',"summary_index":0'
 
-    def __init__(self, writer: EventWriter, index: int, item_id: str) -> None:
+    is_summary = True
+    """Whether clients send the text back as they got it."""
+
+    def __init__(self, writer: EventWriter, index: int, item_id: str, *, is_kept: bool) -> None:
+        """*is_kept*: the client asks for a content that it can send back."""
         super().__init__(writer, index, item_id)
-        self.encrypted = ""
-        """What only the model's provider can read; empty: none."""
+        self._is_kept = is_kept
+        self._signature = self._redacted = ""
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether nothing more belongs to the item."""
+        return bool(self._signature or self._redacted)
 
     def sign(self, signature: str) -> None:
-        self.encrypted = encrypted_of_signature(signature)
+        self._signature = signature
 
     def redact(self, redacted: str) -> None:
-        self.encrypted = encrypted_of_redacted(redacted)
+        self._redacted = redacted
 
     def add(self, text: str) -> bytes:
         """Return the events for more of the text; a part begins with its first."""
@@ -161,7 +170,12 @@ class ReasoningBlock(Block):
         return self._item(b"")
 
     def _ended(self, text: bytes, status: Status) -> bytes:  # noqa: ARG002 - an item of this type has no status
-        return self._item(self._part(text) if self._pieces else b"")
+        item = self._item(self._part(text) if self._pieces else b"")
+        if not (self.is_signed or (self._is_kept and not self.is_summary)):
+            return item
+        plain = "" if self.is_summary else msgspec.json.decode(text, type=str)
+        encrypted = packed(Thinking(plain, self._signature, self._redacted))
+        return b'%b,"encrypted_content":"%b"}' % (item[:-1], encrypted.encode())
 
     def _closing(self, text: bytes) -> bytes:
         if not self._pieces:
@@ -177,14 +191,18 @@ class ReasoningBlock(Block):
         return b'{"type":"summary_text","text":%b}' % text
 
     def _item(self, summary: bytes) -> bytes:
-        encrypted = b',"encrypted_content":' + msgspec.json.encode(self.encrypted) if self.encrypted else b""
-        return b'{"id":"%b","type":"reasoning","summary":[%b]%b}' % (self._item_id, summary, encrypted)
+        return b'{"id":"%b","type":"reasoning","summary":[%b]}' % (self._item_id, summary)
 
 
 class RawReasoningBlock(ReasoningBlock):
-    """Thoughts of the model as they are, for clients that did not ask for a summary."""
+    """Thoughts of the model as they are, for clients that did not ask for a summary.
+
+    Some of them, such as Codex, send back nothing but the encrypted content.
+    """
 
     __slots__ = ()
+
+    is_summary = False
 
     delta_type = b"response.reasoning_text.delta"
     place = b',"content_index":0'

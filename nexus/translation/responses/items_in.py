@@ -21,7 +21,7 @@ from nexus.translation.data_urls import embedded_in
 from nexus.translation.refusals import not_translatable
 from nexus.translation.responses.fixed_tools import FIXED_TOOLS, TYPE_OF_CALL, TYPE_OF_OUTPUT
 from nexus.translation.responses.names import single_name
-from nexus.translation.responses.signatures import redacted_in, signature_in
+from nexus.translation.responses.signatures import unpacked
 from nexus.translation.responses.tools_in import TOOLS, Toolbox
 from nexus.wire.documents import read
 
@@ -154,17 +154,15 @@ class Turns:
         self._messages[-1][1].append(ToolResult(call_id, parts, name))
 
     def _add_reasoning(self, item: _Item) -> None:
-        encrypted = item.encrypted_content or ""
-        if redacted := redacted_in(encrypted):
-            self._assistant().append(Thinking(redacted=redacted))
-            return
-        signature = signature_in(encrypted)
-        if encrypted and not signature:
+        carried = unpacked(item.encrypted_content) if item.encrypted_content else Thinking()
+        if carried is None:
+            carried = Thinking()
             self.lost.add("input.encrypted_content")
-        parts = item.content if isinstance(item.content, list) and item.content else item.summary
-        text = "\n\n".join(part.text for part in parts or () if part.text)
-        if text or signature:
-            self._assistant().append(Thinking(text, signature))
+        if not (carried.text or carried.redacted):
+            parts = item.content if isinstance(item.content, list) and item.content else item.summary
+            carried = Thinking("\n\n".join(part.text for part in parts or () if part.text), carried.signature)
+        if carried != Thinking():
+            self._assistant().append(carried)
 
     def _add_tools(self, item: _Item) -> None:
         tools = read(TOOLS, bytes(item.tools))

@@ -84,6 +84,7 @@ _HARMLESS: Final = frozenset({"metadata", "stream_options"})
 
 _ECHOED: Final = (
     "background",
+    "include",
     "instructions",
     "max_output_tokens",
     "max_tool_calls",

@@ -1,35 +1,47 @@
-"""Carries the signatures that providers make of thoughts, in both directions.
+"""Carries thoughts, with what their providers signed, through clients that send them back.
 
-The encrypted content of a reasoning item can only be read by the server that made it. What other providers signed is
-sent to clients with a mark, by which it is recognised when it comes back.
+The encrypted content of a reasoning item can only be read by the server that made it. What other providers made is
+packed with a mark, by which it is recognised when it returns; it is not encrypted, as the client has seen it.
 """
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Final
 
-_SIGNED: Final = "nexus.signed."
-_REDACTED: Final = "nexus.redacted."
+import msgspec
+
+from nexus.translation.chat import Thinking
+from nexus.wire.documents import read
+
+_PACKED: Final = "nexus."
+"""Begins the encrypted content that a client of the Responses API gets for thoughts of other providers."""
 _ENCRYPTED: Final = "responses."
 """Begins the signature that clients of other dialects get for an encrypted content."""
 
 
-def encrypted_of_signature(signature: str) -> str:
-    """Return what a client of the Responses API gets as the encrypted content for a *signature*."""
-    return _SIGNED + signature
+class _Thoughts(msgspec.Struct, omit_defaults=True):
+    text: str = ""
+    signature: str = ""
+    redacted: str = ""
 
 
-def encrypted_of_redacted(redacted: str) -> str:
-    """Return the same for thoughts without text."""
-    return _REDACTED + redacted
+_THOUGHTS: Final = msgspec.json.Decoder(_Thoughts)
 
 
-def signature_in(encrypted: str) -> str:
-    """Return the signature that was sent as *encrypted*; empty if it is another server's."""
-    return encrypted.removeprefix(_SIGNED) if encrypted.startswith(_SIGNED) else ""
+def packed(thinking: Thinking) -> str:
+    """Return what a client of the Responses API gets as the encrypted content."""
+    thoughts = _Thoughts(thinking.text, thinking.signature, thinking.redacted)
+    return _PACKED + urlsafe_b64encode(msgspec.json.encode(thoughts)).decode()
 
 
-def redacted_in(encrypted: str) -> str:
-    """Return the thoughts without text that were sent as *encrypted*; empty if there are none."""
-    return encrypted.removeprefix(_REDACTED) if encrypted.startswith(_REDACTED) else ""
+def unpacked(encrypted: str) -> Thinking | None:
+    """Return the thoughts that :func:`packed` has made *encrypted* of; None if it is another server's."""
+    if not encrypted.startswith(_PACKED):
+        return None
+    try:
+        thoughts = read(_THOUGHTS, urlsafe_b64decode(encrypted.removeprefix(_PACKED)))
+    except ValueError:
+        return None
+    return None if thoughts is None else Thinking(thoughts.text, thoughts.signature, thoughts.redacted)
 
 
 def signature_of_encrypted(item_id: str, encrypted: str) -> str:

@@ -59,11 +59,12 @@ class ResponsesEncoder:
         "_context",
         "_custom",
         "_document",
+        "_keeps_thoughts",
         "_known_as",
         "_output",
         "_reason",
-        "_thoughts",
         "_usage",
+        "_wants_summary",
         "_writer",
         "response",
     )
@@ -78,7 +79,8 @@ class ResponsesEncoder:
         self._output: list[bytes] = []
         """The items that are complete."""
         self._reason: Reason = "stop"
-        self._thoughts = ReasoningBlock if _wants_summary(context) else RawReasoningBlock
+        self._wants_summary = _wants_summary(context)
+        self._keeps_thoughts = _ENCRYPTED in _asked(context, "include")
         self._usage = Usage()
         self._writer = EventWriter()
         self.response = b""
@@ -107,20 +109,20 @@ class ResponsesEncoder:
 
     def _thinking(self, event: ThinkingPart) -> bytes:
         block = self._block
-        if isinstance(block, ReasoningBlock) and not block.encrypted:
+        if isinstance(block, ReasoningBlock) and not block.is_signed:
             return block.add(event.text)
-        return self._next(self._thoughts(self._writer, *self._place("rs"))) + self._added(event.text)
+        return self._next(self._thoughts()) + self._added(event.text)
 
     def _sign(self, event: Signature) -> bytes:
         block, sent = self._block, b""
-        if not isinstance(block, ReasoningBlock) or block.encrypted:
-            block = self._thoughts(self._writer, *self._place("rs"))
+        if not isinstance(block, ReasoningBlock) or block.is_signed:
+            block = self._thoughts()
             sent = self._next(block)
         block.sign(event.signature)
         return sent
 
     def _redacted(self, event: RedactedThinking) -> bytes:
-        block = self._thoughts(self._writer, *self._place("rs"))
+        block = self._thoughts()
         sent = self._next(block)
         block.redact(event.data)
         return sent
@@ -162,6 +164,10 @@ class ResponsesEncoder:
         output, usage = b",".join(self._output), usage_json(self._usage)
         self.response = document.write(status, output, usage, error=error, incomplete=incomplete)
         return self._lifecycle(b"response." + status.encode(), self.response)
+
+    def _thoughts(self) -> ReasoningBlock:
+        kind = ReasoningBlock if self._wants_summary else RawReasoningBlock
+        return kind(self._writer, *self._place("rs"), is_kept=self._keeps_thoughts)
 
     def _place(self, prefix: str) -> tuple[int, str]:
         """Return the index and the id of the next item."""
@@ -218,7 +224,14 @@ class _Reasoning(msgspec.Struct):
 _REASONING: Final = msgspec.json.Decoder(_Reasoning)
 
 
+_ENCRYPTED: Final = b"reasoning.encrypted_content"
+
+
+def _asked(context: AnswerContext, name: str) -> bytes:
+    """Return the JSON of a member of the request; empty if it has none."""
+    return b"" if context.request is None else bytes(context.request.echo.get(name, b""))
+
+
 def _wants_summary(context: AnswerContext) -> bool:
-    asked = None if context.request is None else context.request.echo.get("reasoning")
-    reasoning = None if asked is None else read(_REASONING, bytes(asked))
+    reasoning = read(_REASONING, _asked(context, "reasoning"))
     return reasoning is not None and bool(reasoning.summary or reasoning.generate_summary)

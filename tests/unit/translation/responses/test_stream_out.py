@@ -278,19 +278,41 @@ def test_a_tool_with_a_fixed_name_is_called_by_an_item_of_its_own(
     assert types_of(events)[2:] == ["output_item.added", "output_item.done", "completed"]
 
 
-def test_a_signature_goes_to_the_client_and_comes_back(streamed, events_of, decoded):
+@pytest.mark.parametrize("summary", ["auto", None])
+def test_a_signature_goes_to_the_client_and_comes_back(streamed, events_of, decoded, context_of, summary):
     events = events_of(
         streamed(
-            Start(), ThinkingPart("a"), Signature("sig=="), RedactedThinking("xx"), TextPart("b"), Finish("stop"), End()
+            Start(),
+            ThinkingPart("a"),
+            Signature("sig=="),
+            RedactedThinking("xx"),
+            TextPart("b"),
+            Finish("stop"),
+            End(),
+            context=context_of(reasoning={"summary": summary}),
         )
     )
 
     output = events[-1]["response"]["output"]
-    [message] = decoded(input=output).messages
+    # Codex sends no raw thoughts back.
+    [message] = decoded(input=[{**item, "content": None} if "summary" in item else item for item in output]).messages
     assert [(part.text, part.signature, part.redacted) for part in message.parts[:2]] == [
         ("a", "sig==", ""),
         ("", "", "xx"),
     ]
+
+
+@pytest.mark.parametrize(("include", "is_kept"), [(["reasoning.encrypted_content"], True), ([], False)])
+def test_thoughts_come_back_if_the_client_asks_for_what_it_can_send(
+    streamed, events_of, decoded, context_of, include, is_kept
+):
+    events = events_of(
+        streamed(Start(), ThinkingPart("hm é"), Finish("stop"), End(), context=context_of(include=include))
+    )
+
+    [item] = events[-1]["response"]["output"]
+    messages = decoded(input=[{**item, "content": None}]).messages
+    assert [part.text for message in messages for part in message.parts] == (["hm é"] if is_kept else [])
 
 
 def test_an_answer_without_usage_reports_all_of_its_members(streamed, events_of):
