@@ -12,13 +12,20 @@ from nexus.translation.events import (
     Finish,
     Reason,
     Start,
+    TextPart,
+    ThinkingPart,
     ToolArguments,
     ToolBegin,
     ToolEnd,
     Usage,
 )
+from nexus.wire.streams.event_buffer import MAX_EVENT_BYTES
 
 NO_ARGUMENTS: Final = "{}"
+MAX_HELD_CHARACTERS: Final = MAX_EVENT_BYTES
+"""The limit of what is kept back of one answer."""
+EVENT_CHARACTERS: Final = 100
+"""What an event counts besides its text."""
 
 
 class _Call(msgspec.Struct):
@@ -45,6 +52,7 @@ class Ordering:
     - ``stop`` and ``tool_calls`` are ``tool_calls`` if there were any, else ``stop``; ``length`` stays, as a call that
       is cut short must not be run.
     - Usage is merged, and passed on before ``End``.
+    - An answer of which too much must be kept back fails.
     - After ``End`` or a ``Failure`` nothing is passed on.
     """
 
@@ -55,6 +63,7 @@ class Ordering:
         "_finish",
         "_has_calls",
         "_has_started",
+        "_held_characters",
         "_is_over",
         "_made_id",
         "_usage",
@@ -69,6 +78,7 @@ class Ordering:
         self._finish: Finish | None = None
         self._has_calls = False
         self._has_started = False
+        self._held_characters = 0
         self._is_over = False
         self._made_id = made_id
         self._usage = Usage()
@@ -103,6 +113,7 @@ class Ordering:
         """Pass on a part that belongs to no call, unless one is open: then it waits until the calls have ended."""
         if self._calls:
             self._after_calls.append(event)
+            yield from self._hold(event.text if isinstance(event, TextPart | ThinkingPart) else "")
             return
         if not self._has_started:
             self._has_started = True
@@ -135,6 +146,16 @@ class Ordering:
             yield event
         else:
             call.waiting.append(event.text)
+            yield from self._hold(event.text)
+
+    def _hold(self, text: str) -> Iterator[AnswerEvent]:
+        """Count an event that is kept back, and fail if it is one too many."""
+        self._held_characters += len(text) + EVENT_CHARACTERS
+        if self._held_characters > MAX_HELD_CHARACTERS:
+            self._calls.clear()
+            self._after_calls.clear()
+            text = "the backend sent more of other parts within a tool call than the proxy keeps back"
+            yield from self._fail(Failure(502, text, "event_too_large"))
 
     def _end(self, event: ToolEnd) -> Iterator[AnswerEvent]:
         if (call := self._calls.get(event.index)) is not None:

@@ -22,6 +22,7 @@ from nexus.translation.events import (
 )
 from nexus.translation.ollama.errors import encode_error
 from nexus.translation.tool_arguments import as_object, is_object
+from nexus.wire.streams.event_buffer import MAX_EVENT_BYTES
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -36,6 +37,8 @@ class Form(msgspec.Struct, frozen=True):
 CHAT: Final = Form(b'"message":{"role":"assistant","content":', b"}")
 GENERATE: Final = Form(b'"response":', b"")
 
+MAX_CALL_CHARACTERS: Final = MAX_EVENT_BYTES
+"""The limit of the arguments of one call, which stand in one line."""
 MALFORMED_CALL: Final = "error parsing tool call: the model wrote arguments that are no JSON object"
 """As Ollama reports it."""
 
@@ -105,13 +108,24 @@ def encode_answer(events: Sequence[AnswerEvent], context: AnswerContext, form: F
 class _Answer:
     """The parts of an answer that are not written yet."""
 
-    __slots__ = ("_begin", "_call_text", "_calls_begun", "_has_malformed_call", "_reason", "_usage", "calls", "form")
+    __slots__ = (
+        "_begin",
+        "_call_characters",
+        "_call_text",
+        "_calls_begun",
+        "_has_malformed_call",
+        "_reason",
+        "_usage",
+        "calls",
+        "form",
+    )
 
     def __init__(self, form: Form) -> None:
         self.form = form
         self.calls: list[bytes] = []
         """Whole calls."""
         self._begin = ToolBegin(0)
+        self._call_characters = 0
         self._call_text: list[str] = []
         self._calls_begun = 0
         self._has_malformed_call = False
@@ -127,9 +141,12 @@ class _Answer:
         match event:
             case ToolBegin():
                 self._begin = event
+                self._call_characters = 0
                 self._call_text.clear()
             case ToolArguments():
-                self._call_text.append(event.text)
+                self._call_characters += len(event.text)
+                if self._call_characters <= MAX_CALL_CHARACTERS:
+                    self._call_text.append(event.text)
             case ToolEnd():
                 self._end_call()
             case Finish():
@@ -154,7 +171,8 @@ class _Answer:
 
     def _end_call(self) -> None:
         text = "".join(self._call_text)
-        if text and not text.isspace() and not is_object(text):
+        is_too_long = self._call_characters > MAX_CALL_CHARACTERS
+        if is_too_long or (text and not text.isspace() and not is_object(text)):
             self._has_malformed_call = True
             return
         # Line ends can only stand between the tokens of JSON, and would end the line of the answer.

@@ -20,7 +20,7 @@ from nexus.translation.events import (
     ToolEnd,
     Usage,
 )
-from nexus.translation.ollama import COMPLETION_DIALECT, DIALECT
+from nexus.translation.ollama import COMPLETION_DIALECT, DIALECT, answer_out
 from nexus.translation.ordering import Ordering
 from nexus.wire.streams.event import Event
 
@@ -214,6 +214,14 @@ class TestWriting:
         assert not any(line.get("done") for line in lines)
         with pytest.raises(ValueError, match="error parsing tool call"):
             DIALECT.encode_answer(Ordering("c").add(events), CONTEXT)
+
+    def test_a_call_that_is_too_long_for_a_line_fails(self, monkeypatch):
+        monkeypatch.setattr(answer_out, "MAX_CALL_CHARACTERS", 20)
+        events = (ToolBegin(0, "c", "f"), ToolArguments(0, '{"a":"aaaaaaa'), ToolArguments(0, 'aaaaaaa"}'), End())
+
+        (line,) = lines_of(encoded(*events))
+
+        assert line["error"].startswith("error parsing tool call")
 
     def test_an_error_in_the_stream_is_its_last_line(self):
         encoder = DIALECT.open_encoder(CONTEXT)
