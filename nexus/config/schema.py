@@ -231,7 +231,8 @@ class BackendConfig(Section, frozen=True):
     for local kinds, no for paid ones. After a refusal (401, 402, 403, 429, 501, 503 with ``Retry-After``), nothing was
     begun, so another backend is tried in any case."""
     protocols: tuple[str, ...] | None = None
-    """Which of openai, ollama and anthropic it speaks; unset: those of its kind."""
+    """What it speaks: any of openai, ollama and anthropic, or single endpoints such as ``openai.chat``; unset: what its
+    kind does. Leave out a protocol for which its own adapter is broken, and requests are translated."""
     accepts_any_model: bool | None = None
     """Whether it gets requests for models that no backend lists, as for a gateway or a server with one model; unset:
     only a llama.cpp that was started for one model and is the whole fleet."""

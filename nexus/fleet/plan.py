@@ -15,7 +15,7 @@ from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.errors import did_you_mean
-from nexus.fleet.kinds import KINDS
+from nexus.fleet.kinds import KINDS, PROTOCOL_ENDPOINTS
 from nexus.fleet.membership.locations import is_public
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.settings import settings_of
@@ -103,6 +103,7 @@ def _member(
     if config.zone is not None and config.zone.lower() not in ZONES:
         raise Fault((*path, "zone"), f"expected 'restricted' or 'open', got '{shown(config.zone)}'")
     kind = kinds.get(config.type)
+    _reject_unknown_endpoints(config, path)
     _reject_two_keys(kind, settings, path)
     _warn_of_assumed_zone(config, kind)
     return Member(
@@ -111,6 +112,14 @@ def _member(
         zone=None if config.zone is None else ZONES[config.zone.lower()],
         settings=settings,
     )
+
+
+def _reject_unknown_endpoints(config: BackendConfig, path: KeyPath) -> None:
+    known = {*PROTOCOL_ENDPOINTS, *(name for names in PROTOCOL_ENDPOINTS.values() for name in names)}
+    for name in config.protocols or ():
+        if name not in known:
+            hint = did_you_mean(name, sorted(known), before="")
+            raise Fault((*path, "protocols"), f"no endpoint is named '{shown(name)}'", hint)
 
 
 def _reject_two_keys(kind: BackendKind | None, settings: UpstreamSettings, path: KeyPath) -> None:

@@ -244,8 +244,8 @@ def _backend_words(config: Config) -> Iterator[Fault]:
         if backend.protocols == ():
             yield Fault(("backends", index, "protocols"), "expected at least one", "leave it out for those of its kind")
         for protocol in backend.protocols or ():
-            if protocol not in PROTOCOLS:
-                expected = f"expected any of {', '.join(PROTOCOLS)}, got '{shown(protocol)}'"
+            if protocol.partition(".")[0] not in PROTOCOLS:
+                expected = f"expected any of {', '.join(PROTOCOLS)}, or their endpoints, got '{shown(protocol)}'"
                 yield Fault(("backends", index, "protocols"), expected, did_you_mean(protocol, PROTOCOLS, before=""))
 
 

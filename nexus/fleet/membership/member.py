@@ -81,9 +81,12 @@ def _any_model(kind: BackendKind, learned: ServerFacts, *, accepts: bool | None)
 
 
 def _endpoints(kind: BackendKind, protocols: tuple[str, ...] | None) -> frozenset[str]:
-    """Return the endpoints of *kind*, or of *protocols*: all endpoints of a protocol that the kind does not speak."""
+    """Return the endpoints of *kind*, or of *protocols*, which names endpoints or protocols.
+
+    Of a protocol that the kind does not speak, it has all endpoints.
+    """
     if protocols is None:
         return kind.endpoints
-    return frozenset().union(
-        *(kind.endpoints & every or every for every in map(PROTOCOL_ENDPOINTS.__getitem__, protocols))
-    )
+    every = (PROTOCOL_ENDPOINTS.get(name) for name in protocols)
+    parts = ({name} if of is None else kind.endpoints & of or of for name, of in zip(protocols, every, strict=True))
+    return frozenset().union(*parts)

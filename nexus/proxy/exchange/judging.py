@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from nexus.proxy.exchange.failover import Failover
 
 SERVICE_UNAVAILABLE: Final = 503
+TOKENIZE: Final = "openai.tokenize"
+"""Where the tokens of a request are counted that its own endpoint cannot count."""
 
 
 def refuse_bad(failover: "Failover", attempt: Attempt, response: Response) -> None:
@@ -46,6 +48,8 @@ def _judge_status(failover: "Failover", attempt: Attempt, response: Response) ->
     if meaning is StatusMeaning.NOT_SUPPORTED:
         fleet.report_unsupported(attempt.backend.id, response.expected.endpoint.name, attempt.reserved.model)
         failover.routing.note_unserved(attempt.reserved)
+    if attempt.translation is not None and attempt.translation.endpoint.name == TOKENIZE:
+        raise UpstreamError(UpstreamFault.STATUS, "it counts no tokens", status=status, is_refusal=True)
     if meaning.fails_over:
         is_own_key = meaning is StatusMeaning.CREDENTIALS and not _takes_clients_key(failover, attempt)
         fault = UpstreamFault.CREDENTIALS if is_own_key else UpstreamFault.STATUS
@@ -88,6 +92,8 @@ def last_word(failover: "Failover") -> Attempt:
     if failover.last_failure is None:
         raise RequestError("no_healthy_backend", "no backend could be asked", retry_after_s=5)
     attempt, exc, failed_in = failover.last_failure
+    if attempt.translation is not None and attempt.translation.endpoint.name == TOKENIZE:
+        raise RequestError("protocol_not_supported", "no backend with this model counts tokens")
     if is_elsewhere(failover, exc) or (_is_for_the_client(failover, attempt, exc) and is_presentable(attempt)):
         return attempt
     # The request failed there, not where routing found no further backend.
