@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.installing import install_plugins
+from support.installing import install_plugins, installer
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
@@ -31,12 +31,12 @@ def main(words):
             fetch({pin for folder in folders for pin in lowest(folder)})
         case _:
             sys.exit(__doc__)
-    subprocess.run([sys.executable, "-m", "pip", "check"], check=True)
+    subprocess.run(installer("check"), check=True)
 
 
 def fetch(requirements):
     """Install requirements from the index."""
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *sorted(requirements)], check=True)
+    subprocess.run([*installer("install"), "-q", *sorted(requirements)], check=True)
 
 
 def lowest(folder):

@@ -1,4 +1,4 @@
-"""Installs the distributions of plugins with pip, without the network."""
+"""Installs the distributions of plugins, without the network: with uv where tox has it, which is faster than pip."""
 
 import shutil
 import subprocess
@@ -23,8 +23,17 @@ def _install(sources: Iterable[Path], *options: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         # Built in a copy: setuptools leaves a build folder behind, and would put stale files into the next wheel.
         copies = [_copy(source, Path(scratch)) for source in sources]
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+        command = [*installer("install"), "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
         subprocess.run([*command, *options, *copies], check=True)
+
+
+def installer(command: str) -> list[str]:
+    """Return the words of uv's pip, or of pip itself, for a *command* on the environment of this interpreter."""
+    beside_tox = str(Path(__file__).parents[2] / ".venv" / "bin")
+    uv = shutil.which("uv") or shutil.which("uv", path=beside_tox)
+    if uv is None:
+        return [sys.executable, "-m", "pip", command]
+    return [uv, "pip", command, "--python", sys.executable]
 
 
 def _copy(source: Path, scratch: Path) -> str:
