@@ -4,7 +4,11 @@ import os
 import subprocess
 import sys
 
+import pytest
 
+
+# They compute for a quarter of a minute, or longer beside other tests.
+@pytest.mark.timeout(180)
 def test_the_tests_of_the_page_pass(root, tmp_path):
     examples = root / "docs/examples"
     path = os.pathsep.join(filter(None, [str(examples), os.environ.get("PYTHONPATH")]))
@@ -17,7 +21,7 @@ def test_the_tests_of_the_page_pass(root, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=170,
         check=False,
     )
 

