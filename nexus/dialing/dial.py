@@ -89,6 +89,8 @@ async def dial(
             "cannot connect: it leads to a link-local address, and only the configuration file may name one",
         ) from exc
     except OSError as exc:
+        # A frame of aiohappyeyeballs keeps it, and only the garbage collector would free both.
+        exc.__traceback__ = None
         if exc.errno in LOCAL_SHORTAGES:
             raise RequestError("overloaded", "the proxy cannot open another connection", retry_after_s=1) from exc
         # Not asyncio's text, which contains the backend's address: clients must not see it.

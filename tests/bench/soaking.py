@@ -41,7 +41,8 @@ START_S: Final = 60.0
 FILES_WITHIN_S: Final = 20.0
 KILLED_AFTER: Final = 0.12
 RELOADED_AFTER: Final = 0.22
-"""Shares of the run, in its first third: growth is judged in the others."""
+"""Shares of the run. Growth is judged in its second half: by then, workers remember as many requests and decisions as
+they ever do."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -230,7 +231,7 @@ def _growth_row(name: str, found: Growth, minutes: float) -> Row:
     is_judged = minutes >= MIN_JUDGED_MINUTES
     grew = found.last_mib / found.first_mib
     return Row(
-        f"memory of {name}, last two thirds",
+        f"memory of {name}, second half",
         f"{found.first_mib:.1f} to {found.last_mib:.1f} MiB, {grew:.2f} x, {found.mib_per_minute:+.2f} MiB per minute",
         f"< {MAX_MIB_PER_MINUTE:g} MiB per minute, <= {MAX_GROWTH:g} x" if is_judged else page.NOTHING,
         is_judged and (found.mib_per_minute >= MAX_MIB_PER_MINUTE or grew > MAX_GROWTH),

@@ -51,7 +51,11 @@ def accept(headers: Mapping[str, str]) -> bytes:
 
 def text_frame(text: str) -> bytes:
     """Return *text* as one frame, which can be sent to all viewers."""
-    return Connection(ConnectionType.SERVER).send(TextMessage(text))
+    return _ENCODER.send(TextMessage(text))
+
+
+_ENCODER: Final = Connection(ConnectionType.SERVER)
+"""Of whole messages, which leave no state. One for each would be freed by the garbage collector only."""
 
 
 class Socket:

@@ -56,19 +56,19 @@ class Memory:
 
 
 class Growth(msgspec.Struct, frozen=True):
-    """How the memory of one process changed in the last two thirds of a run."""
+    """How the memory of one process changed in the second half of a run: histories are full by then."""
 
     first_mib: float
-    """In the end of the first third."""
+    """At the end of the first half."""
     last_mib: float
     mib_per_minute: float
 
 
 def growth(readings: list[Reading], began: float, ended: float) -> Growth | None:
-    """Return the line of least squares through the last two thirds; None if the process did not live that long."""
-    third = (ended - began) / 3
-    late = [reading for reading in readings if began + third <= reading.at_s <= ended]
-    if len(late) < 6 or late[0].at_s - began - third > 3 * EVERY_S:
+    """Return the line of least squares through the second half; None if the process did not live that long."""
+    half = (ended - began) / 2
+    late = [reading for reading in readings if began + half <= reading.at_s <= ended]
+    if len(late) < 6 or late[0].at_s - began - half > 3 * EVERY_S:
         return None
     middle_s, middle = fmean(r.at_s for r in late), fmean(r.rss_bytes for r in late)
     spread = sum((r.at_s - middle_s) ** 2 for r in late)

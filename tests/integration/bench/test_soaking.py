@@ -9,19 +9,19 @@ def line(name, event="exchange_finished", level="info"):
     return {"event": event, "level": level, "client_request_id": name}
 
 
-def test_a_steady_rise_is_measured_in_the_last_two_thirds_only():
-    settling = [Reading(at, (50 + at) * MIB) for at in range(0, 100, 2)]
-    rising = [Reading(at, int((150 + (at - 100) / 60) * MIB)) for at in range(100, 301, 2)]
+def test_a_steady_rise_is_measured_in_the_second_half_only():
+    settling = [Reading(at, (50 + at) * MIB) for at in range(0, 150, 2)]
+    rising = [Reading(at, int((200 + (at - 150) / 60) * MIB)) for at in range(150, 301, 2)]
 
     found = growth(settling + rising, 0.0, 300.0)
 
     assert found is not None
     assert abs(found.mib_per_minute - 1.0) < 0.01
-    assert 150 <= found.first_mib < 150.2
-    assert 153 < found.last_mib <= 153.4
+    assert 200 <= found.first_mib < 200.2
+    assert 202.3 < found.last_mib <= 202.5
 
 
-def test_a_process_that_was_killed_in_the_first_third_is_not_judged():
+def test_a_process_that_was_killed_in_the_first_half_is_not_judged():
     assert growth([Reading(at, MIB) for at in range(0, 60, 2)], 0.0, 300.0) is None
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 
 import pytest
 
+from nexus.proxy.dispatch.websocket import text_frame
+from nexus.testing.ports import free_port
 from nexus.testing.waiting import eventually
 from tests.support.bookkeeping import wait_until_nothing_is_held
 from tests.support.dialects import CHAT, chunks, whole_answer
@@ -66,6 +68,27 @@ async def test_a_client_that_leaves_leaves_nothing_to_the_garbage_collector(star
     assert left.found == {}
 
 
+async def test_a_backend_that_is_not_reached_leaves_nothing_to_the_garbage_collector(start, script):
+    backend = await script()
+    options = {"backend": {"url": f"http://127.0.0.1:{free_port()}"}}
+    scene = await start(backend=backend, options=options, settings={"max_retries": 1})
+
+    with LeftToTheCollector() as left:
+        assert (await scene.ask(CHAT)).status == 503
+        await gone(scene)
+
+    assert left.found == {}
+    assert not left.has("ConnectionRefusedError")
+
+
+def test_frames_for_viewers_leave_nothing_to_the_garbage_collector():
+    gc.collect()
+    with LeftToTheCollector() as left:
+        for number in range(3):
+            text_frame(f"message {number}")
+        assert left.alive("wsproto.frame_protocol.FrameProtocol") <= 1
+
+
 async def gone(scene):
     """Wait until the connections have ended, too."""
     await wait_until_nothing_is_held(scene.nexus)
@@ -82,6 +105,7 @@ class LeftToTheCollector:
 
     def __init__(self):
         self.found = {}
+        self._all = Counter()
 
     def __enter__(self):
         gc.collect()
@@ -95,6 +119,15 @@ class LeftToTheCollector:
         gc.enable()
         types = Counter(f"{type(it).__module__}.{type(it).__qualname__}" for it in gc.garbage)
         gc.garbage.clear()
+        self._all = types
         self.found = {
             name: count for name, count in types.items() if name.startswith("nexus.") and not name.startswith(OF_TESTS)
         }
+
+    def has(self, name):
+        """Whether there are objects of a type of that name, whatever module it is from."""
+        return any(each.endswith(f".{name}") for each in self._all)
+
+    def alive(self, name):
+        """Return how many objects of the type of that name there are now, garbage or not."""
+        return sum(f"{type(it).__module__}.{type(it).__qualname__}" == name for it in gc.get_objects())
