@@ -29,6 +29,9 @@ class StreamConversion(Protocol):
     def feed(self, block: bytes) -> bytes:
         """Return what the client is sent for *block*, which has whole events; it may be empty."""
 
+    def ping(self) -> bytes:
+        """Return an event that keeps the client's stream open; empty where its dialect has none."""
+
     def end(self) -> bytes:
         """Return what a complete answer lacks at the end of the client's stream; usually empty."""
 

@@ -94,6 +94,9 @@ class StreamTranslation:
         decode = self._decoder.decode
         return self._encode([answer for event in self._framing.events(block) for answer in decode(event)])
 
+    def ping(self) -> bytes:
+        return self._encoder.ping()
+
     def end(self) -> bytes:
         return self._encode((End(),))
 

@@ -18,6 +18,8 @@ from nexus.translation.conversion import StreamConversion
 from nexus.wire.streams.event_buffer import EventTooLargeError
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
+PING_S: Final = 15.0
+"""How long a translated stream may be silent while its backend works: some events say nothing in another dialect."""
 
 
 class End(Enum):
@@ -50,6 +52,7 @@ class StreamRelay:
         "_is_paused",
         "_last_content_at",
         "_last_data_at",
+        "_last_translated_at",
         "_loop",
         "_response",
         "_restore",
@@ -98,7 +101,7 @@ class StreamRelay:
         self._translation = translation
         self._deadline = deadline
         self._loop = response.loop
-        self._last_data_at = monotonic()
+        self._last_data_at = self._last_translated_at = monotonic()
         self._last_content_at: float | None = None
         self._seen_blocks = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -225,6 +228,8 @@ class StreamRelay:
             self._pass_on(data)
             self.cut("upstream_error")
             return False
+        if data:
+            self._last_translated_at = self._last_data_at
         return bool(data)
 
     def _pass_on(self, data: bytes) -> None:
@@ -295,7 +300,19 @@ class StreamRelay:
             self.cut("stream_stalled")
         else:
             # Content may come meanwhile, and with it the shorter deadline.
-            self._timer = self._loop.call_at(min(idle_at, now + self._idle_s, self._deadline), self._watch)
+            next_at = min(idle_at, now + self._idle_s, self._deadline)
+            if self._translation is not None:
+                next_at = min(next_at, self._pinged(self._translation, now))
+            self._timer = self._loop.call_at(next_at, self._watch)
+
+    def _pinged(self, translation: StreamConversion, now: float) -> float:
+        """Send a ping if nothing was sent for long, and return when the next one is due."""
+        if now >= self._last_translated_at + PING_S:
+            self._last_translated_at = now
+            # Each ping may have a number, so none is made in vain.
+            if not (self._is_paused or self._backlog) and (ping := translation.ping()):
+                self._write(ping)
+        return self._last_translated_at + PING_S
 
     def _end(self, how: End) -> None:
         if not self.done.done():

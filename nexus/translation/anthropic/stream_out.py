@@ -35,10 +35,11 @@ _encode: Final = msgspec.json.Encoder().encode
 class StreamOut:
     """One stream. At any time at most one block is open, and the index of the next one is higher by one."""
 
-    __slots__ = ("_context", "_finish", "_index", "_kind", "_sent", "_usage")
+    __slots__ = ("_context", "_finish", "_has_started", "_index", "_kind", "_sent", "_usage")
 
     def __init__(self, context: AnswerContext) -> None:
         self._context = context
+        self._has_started = False
         self._index = -1
         """Of the block that is open, or of the last one."""
         self._kind = ""
@@ -53,12 +54,15 @@ class StreamOut:
         return b"".join([methods[type(event)](self, event) for event in events])
 
     def ping(self) -> bytes:
-        return PING
+        # Some clients expect the start of the message before anything else.
+        return PING if self._has_started else self._start(Start()) + PING
 
     def _start(self, _event: Start) -> bytes:
-        message = _Message(
-            message_id(self._context), self._context.model, UsageOut(self._context.prompt_tokens, 0, 0, 0)
-        )
+        if self._has_started:
+            return b""
+        self._has_started = True
+        context = self._context
+        message = _Message(message_id(context), context.model, UsageOut(context.prompt_tokens, 0, 0, 0))
         return b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n' % _encode(message)
 
     def _thinking(self, event: ThinkingPart) -> bytes:

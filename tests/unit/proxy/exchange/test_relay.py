@@ -7,6 +7,7 @@ import pytest
 
 from nexus.domain.model_load import ModelLoad
 from nexus.error_codes import UpstreamFault
+from nexus.proxy.exchange import relay as relays
 from nexus.proxy.exchange.relay import LAST_CHUNK, End, StreamRelay
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.upstream.response_parser import ResponseHead
@@ -218,6 +219,9 @@ class FakeTranslation:
     def end(self):
         return b"" if self.has_failed else b"closing\n"
 
+    def ping(self):
+        return b"ping\n"
+
 
 async def test_a_translation_that_fails_cuts_the_stream(make_relay, client):
     relay, _ = make_relay(translation=FakeTranslation(), is_chunked=True)
@@ -241,6 +245,26 @@ async def test_a_translated_stream_is_closed_in_the_dialect_of_the_client(make_r
     relay.on_end(is_framed=True)
 
     assert client.transport.written == b"translated hello\ntranslated end\nclosing\n"
+
+
+async def test_a_translated_stream_that_says_nothing_is_kept_open(make_relay, client, monkeypatch):
+    monkeypatch.setattr(relays, "PING_S", 0.01)
+    make_relay(translation=FakeTranslation())
+
+    await asyncio.sleep(0.03)
+
+    assert client.transport.written.startswith(b"translated hello\nping\n")
+
+
+async def test_a_client_that_does_not_read_is_not_pinged(make_relay, client, monkeypatch):
+    relay, _ = make_relay(translation=FakeTranslation())
+    client.stop_reading(unsent=100)
+    monkeypatch.setattr(relays, "PING_S", 0.0)
+
+    relay._stop_watching()
+    relay._watch()
+
+    assert client.transport.written == b"translated hello\n"
 
 
 async def test_it_is_cut_once_and_nothing_follows(make_relay, client, connection):

@@ -230,10 +230,16 @@ def test_signatures_and_encrypted_thoughts_of_other_providers_are_left_out(strea
     assert with_them == streamed(ThinkingPart("a"), TextPart("b"), End())
 
 
-def test_a_ping_is_one_event(events_of):
-    ping = DIALECT.open_encoder(AnswerContext(model="m", id="1", created=0)).ping()
+def test_a_ping_begins_a_message_that_has_not_begun(events_of):
+    encoder = DIALECT.open_encoder(AnswerContext(model="m", id="1", created=0))
 
-    assert events_of(ping) == [("ping", {"type": "ping"})]
+    sent = [encoder.ping(), encoder.ping(), encoder.encode([Start(), TextPart("a")])]
+
+    assert [[name for name, _ in events_of(stream)] for stream in sent] == [
+        ["message_start", "ping"],
+        ["ping"],
+        ["content_block_start", "content_block_delta"],
+    ]
 
 
 def test_the_client_library_reads_every_kind_of_block(streamed, client_of):
