@@ -10,10 +10,15 @@ from nexus.translation.chat import ToolCall, ToolResult
 from nexus.translation.conversion import About
 from nexus.translation.dialect import Target
 from nexus.translation.dialects import DIALECTS, convert, translations
+from tests.support.coding_apis import CHAT, OLLAMA
 
 FOLDER = Path(__file__).with_name("agents")
-ENDPOINTS = {"/v1/messages": "anthropic.messages", "/v1/responses": "openai.responses"}
-CHATS = {
+ENDPOINTS = {
+    "/v1/messages": "anthropic.messages",
+    "/v1/messages/count_tokens": "anthropic.count_tokens",
+    "/v1/responses": "openai.responses",
+}
+TASKS = {
     "claude_code": "anthropic.messages",
     "claude_code_first_turn": "anthropic.messages",
     "claude_code_other_model": "anthropic.messages",
@@ -22,7 +27,7 @@ CHATS = {
     "codex_tool_search": "openai.responses",
     "codex_tools_in_input": "openai.responses",
 }
-PAIRS = [(name, other) for name, endpoint in CHATS.items() for other in translations()[endpoint]]
+PAIRS = [(name, other) for name, endpoint in TASKS.items() for other in translations()[endpoint]]
 TARGET = Target(model="qwen3")
 ABOUT = About(model="qwen3-coder", id="0", created=0)
 
@@ -38,7 +43,7 @@ def parts_of(name):
     return [part for message in DIALECTS[endpoint].decode_request(body).messages for part in message.parts]
 
 
-@pytest.mark.parametrize("name", CHATS)
+@pytest.mark.parametrize("name", TASKS)
 def test_every_call_of_an_agent_keeps_its_result(name):
     parts = parts_of(name)
 
@@ -62,6 +67,17 @@ def test_a_request_of_an_agent_can_be_said_in_another_dialect(name, other):
     assert called == [part.name for part in parts_of(name) if isinstance(part, ToolCall)]
 
 
+@pytest.mark.parametrize(("other", "api"), [("openai.chat", CHAT), ("ollama.chat", OLLAMA)])
+@pytest.mark.parametrize("name", TASKS)
+def test_the_strictest_servers_accept_the_request_of_an_agent(name, other, api):
+    endpoint, body = recorded(name)
+
+    accepted = api.read(json.loads(convert(endpoint, other, body, TARGET, ABOUT).body))
+
+    assert accepted.is_stream
+    assert len(accepted.results) == sum(isinstance(part, ToolResult) for part in parts_of(name))
+
+
 @pytest.mark.parametrize(
     ("name", "tools"),
     [
@@ -83,3 +99,11 @@ def test_a_search_that_only_the_provider_can_make_is_refused():
         convert(endpoint, "openai.chat", body, TARGET, ABOUT)
 
     assert (raised.value.code, raised.value.param) == ("not_translatable", "tool_choice")
+
+
+def test_the_tokens_of_a_tool_are_counted_by_an_engine():
+    endpoint, body = recorded("claude_code_count_tokens")
+
+    counted = convert(endpoint, "openai.tokenize", body, TARGET, ABOUT)
+
+    assert b"skill" in counted.body
