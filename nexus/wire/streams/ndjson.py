@@ -14,6 +14,8 @@ class LineFraming(EventBuffer):
 
     __slots__ = ()
 
+    end = b"\n"
+    """Ends the last line of most reads."""
     data_starts_with = ord("{")
     """The first byte of most blocks that :meth:`has_data`."""
 
@@ -22,10 +24,7 @@ class LineFraming(EventBuffer):
 
         :raises EventTooLargeError: a line is longer than its room allows.
         """
-        longest = self.room.max_event_bytes
-        if not self.rest and data.endswith(b"\n") and len(data) <= longest:
-            return data
-        rest = self.rest
+        rest, longest = self.rest, self.room.max_event_bytes
         end = data.rfind(b"\n") + 1
         if end:
             end += len(rest)

@@ -28,6 +28,10 @@ class Framing(Protocol):
 
     room: EventRoom
     """Bounds the incomplete event."""
+    rest: bytearray
+    """The incomplete event."""
+    end: bytes
+    """If :attr:`rest` is empty, bytes that end with this are whole events."""
     data_starts_with: int
     """A block that begins with this byte has data."""
 
@@ -57,8 +61,9 @@ class StreamScan(ABC):
     __slots__ = (
         "_bytes",
         "_data_starts_with",
+        "_end",
+        "_end_at",
         "_events",
-        "_feed",
         "_first_error",
         "_framing",
         "_has_data",
@@ -67,6 +72,8 @@ class StreamScan(ABC):
         "_lifecycle_bytes",
         "_lifecycle_events",
         "_recent",
+        "_rest",
+        "_see",
         "_unread",
         "_unread_bytes",
         "_usage_block",
@@ -89,7 +96,10 @@ class StreamScan(ABC):
         self._framing = framing
         self._has_event = False
         self._has_error = False
-        self._feed = framing.feed
+        self._see: Callable[[Event], None] | None = None
+        self._rest = framing.rest
+        self._end = framing.end
+        self._end_at = -len(framing.end)
         self._has_data = framing.has_data
         self._data_starts_with = framing.data_starts_with
         self._unread: list[bytes] = []
@@ -108,11 +118,18 @@ class StreamScan(ABC):
 
         :raises EventTooLargeError: an event is longer than its room allows.
         """
-        block = self._feed(data)
+        # Most reads bring one or more whole events.
+        if data[self._end_at :] == self._end and not self._rest and len(data) <= self._framing.room.max_event_bytes:
+            block = data
+        else:
+            block = self._framing.feed(data)
         if block and (block[0] == self._data_starts_with or self._has_data(block)):
             self.data_blocks += 1
             self._unread.append(block)
             self._unread_bytes += len(block)
+            if self._see is not None:
+                for event in self._framing.each(block):
+                    self._see(event)
             if self._unread_bytes >= READ_AT_BYTES or not self.has_content:
                 self._read()
         return block
@@ -147,16 +164,7 @@ class StreamScan(ABC):
 
     def show(self, see: Callable[[Event], None]) -> None:
         """Call *see* with each event that :meth:`feed` returns; under the same conditions as :meth:`listen`."""
-        feed, each = self._feed, self._framing.each
-
-        def feed_and_show(data: bytes) -> bytes:
-            block = feed(data)
-            for event in each(block):
-                see(event)
-            return block
-
-        # Replaces the plain function, so that a stream without observers costs nothing.
-        self._feed = feed_and_show
+        self._see = see
 
     def is_finished(self) -> bool:
         """Whether the events returned so far end a complete answer."""

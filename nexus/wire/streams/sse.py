@@ -24,6 +24,8 @@ class SSEFraming(EventBuffer):
 
     __slots__ = ()
 
+    end = b"\n\n"
+    """Ends the last event of most reads. Whatever the line ends before them, two LF end an event."""
     data_starts_with = ord("d")
     """The first byte of most blocks that :meth:`has_data`; no other field begins with it."""
 
@@ -32,9 +34,6 @@ class SSEFraming(EventBuffer):
 
         :raises EventTooLargeError: an event is longer than its room allows.
         """
-        # The usual case: one or more whole events. Whatever the line ends before them, two LF end an event.
-        if not self.rest and data[-2:] == b"\n\n" and len(data) <= self.room.max_event_bytes:
-            return data
         rest, longest = self.rest, self.room.max_event_bytes
         searched = max(0, len(rest) - _MAX_BOUNDARY_BYTES + 1)
         rest += data
