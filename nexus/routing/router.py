@@ -94,7 +94,8 @@ class Router:
             return made_by
         name = None if endpoint.model == "own" else self.default_model
         if endpoint.model == "body":
-            name = name or names.only_model(endpoint, snapshot)
+            served = (endpoint.name, *self.translations.get(endpoint.name, ()))
+            name = name or next((model for e in served if (model := names.only_model(e, snapshot))), None)
             return self.resolve(name, snapshot) if name else None
         by_default = self.resolve(name, snapshot) if name else None
         if by_default is not None and any(endpoint.name in b.endpoints for b, _ in by_default.candidates.values()):

@@ -79,6 +79,7 @@ def make_intent(  # noqa: PLR0913 - the parts of an intent, all with defaults
     model: str = MODEL,
     requirements: Requirements | None = None,
     endpoint: Endpoint = CHAT,
+    other_endpoints: tuple[str, ...] = (),
     headers: Mapping[str, str] = _NOTHING,
     policy: Mapping[str, Any] = _NOTHING,
 ) -> RoutingIntent:
@@ -86,6 +87,7 @@ def make_intent(  # noqa: PLR0913 - the parts of an intent, all with defaults
 
     :param backends: backends, or their zones by name: ``{"gpu-1": "local", "openai": "cloud"}``.
     :param received_at: ISO time or datetime; UTC if it has no time zone.
+    :param other_endpoints: the names of endpoints to which the request can be translated, such as ``openai.chat``.
     :param policy: the decoded keys of the traffic policy that applies, by plugin.
     """
     if isinstance(backends, Mapping):
@@ -102,6 +104,7 @@ def make_intent(  # noqa: PLR0913 - the parts of an intent, all with defaults
         survivors=dict(resolution.candidates),
         headers=ReadOnlyDict(headers),
         policies=(ReadOnlyDict(policy),) if policy else (),
+        other_endpoints=other_endpoints,
         received_unix_s=(at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(),
     )
 

@@ -70,9 +70,12 @@ def keeper_of(kept: Kept, snapshot: FleetSnapshot) -> Backend | None:
     return next((backend for backend in snapshot.backends if backend.name == kept.backend), None)
 
 
-def only_model(endpoint: Endpoint, snapshot: FleetSnapshot) -> str | None:
-    """Return the one model, in any spelling, that the backends of *endpoint* have; None when there are more or none."""
-    serving = [backend for backend in snapshot.backends if endpoint.name in backend.endpoints and backend.models]
+def only_model(endpoint: str, snapshot: FleetSnapshot) -> str | None:
+    """Return the one model, in any spelling, that the backends of *endpoint* have; None when there are more or none.
+
+    :param endpoint: its name.
+    """
+    serving = [backend for backend in snapshot.backends if endpoint in backend.endpoints and backend.models]
     if any(len(backend.models) > 1 for backend in serving):
         return None
     names = [name for backend in serving for name in backend.models]

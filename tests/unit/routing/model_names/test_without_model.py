@@ -2,8 +2,10 @@
 
 import pytest
 
+from nexus.config.schema import RoutingConfig
 from nexus.domain.backend import Status
 from nexus.domain.request import Kept, Reference, Requirements
+from nexus.routing.assembly import build_router
 from nexus.routing.decision import Reject, Reserved
 from nexus.routing.policies import Policy
 from nexus.testing.builders import make_backend, make_fleet
@@ -41,6 +43,15 @@ def test_the_only_model_is_asked(decide):
     fleet = make_fleet(make_backend("gpu-1", models=["llama3"]), make_backend("gpu-2", models=["llama3"]))
 
     assert decide(fleet).model == "llama3"
+
+
+def test_the_only_model_may_be_one_that_needs_a_translation(decide):
+    translating = build_router(RoutingConfig(), translations={"openai.chat": ("anthropic.messages",)})
+    fleet = make_fleet(make_backend("a", kind="anthropic", models=["claude"]))
+
+    found = decide(fleet, with_router=translating)
+
+    assert (found.model, found.translated_to) == ("claude", "anthropic.messages")
 
 
 def test_a_model_that_serves_another_endpoint_alone_is_no_choice(decide):
