@@ -18,7 +18,7 @@ from nexus.admin.stats import queue_facts, request_facts, totals_question
 from nexus.dashboard.assets import Asset, load_assets
 from nexus.dashboard.feed import Feed
 from nexus.dashboard.front_page import locked_page, status_page
-from nexus.dashboard.overview import Overview
+from nexus.dashboard.overview import Overview, Sources
 from nexus.dashboard.shared_overview import SharedOverview
 from nexus.dashboard.shared_tickets import SharedTickets
 from nexus.dashboard.spend import follow_spend
@@ -68,18 +68,9 @@ class Dashboard:
         self._tickets = Tickets() if peers is None else SharedTickets(peers, lambda: plane.settings.access)
         self._assets = load_assets()
         self._template = self._assets["index.html"].body.decode()
+        sources = Sources(fleet, timeline, history, plugins, self._status)
         self._overview = (
-            Overview(fleet, timeline, history, plugins, self._status)
-            if peers is None
-            else SharedOverview(
-                fleet,
-                timeline,
-                history,
-                plugins,
-                self._status,
-                peers=peers,
-                totals=totals_question(metrics, peers),
-            )
+            Overview(sources) if peers is None else SharedOverview(sources, peers, totals_question(metrics, peers))
         )
         self._feed = Feed(self._overview, text_frame)
         self._following = tasks.keep_running(

@@ -19,23 +19,26 @@ TAIL_STEPS: Final = 2
 """How many steps of the hour are sent each second: the current one, and the last, which may just have ended."""
 
 
+class Sources(msgspec.Struct, frozen=True):
+    """Where the overview has its values from."""
+
+    fleet: Fleet
+    timeline: Timeline
+    history: History
+    plugins: Callable[[], Sequence[PluginRow]]
+    status: Callable[[], Mapping[str, Any]]
+    """Returns the figures of the whole proxy."""
+
+
 class Overview:
     """The state of the proxy, its backends and its requests."""
 
-    def __init__(
-        self,
-        fleet: Fleet,
-        timeline: Timeline,
-        history: History,
-        plugins: Callable[[], Sequence[PluginRow]],
-        status: Callable[[], Mapping[str, Any]],
-    ) -> None:
-        """:param status: returns the figures of the whole proxy."""
-        self._fleet = fleet
-        self._timeline = timeline
-        self._plugins = plugins
-        self._status = status
-        self._history = history
+    def __init__(self, sources: Sources) -> None:
+        self._fleet = sources.fleet
+        self._timeline = sources.timeline
+        self._plugins = sources.plugins
+        self._status = sources.status
+        self._history = sources.history
 
     def requests_since(self, number: int, most: int) -> tuple[int, list[HistoryEntry]]:
         """Return the number of the newest request, and the requests after *number*, oldest first; see History.after."""

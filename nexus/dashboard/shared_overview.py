@@ -2,23 +2,21 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
 from nexus.admin.backends.loads import LoadPart, load_parts, mean_latency_ms, parts_of, with_loads
 from nexus.admin.backends.view import BackendView
-from nexus.admin.history import History, HistoryEntry
+from nexus.admin.history import HistoryEntry
 from nexus.admin.history import merge as merge_history
 from nexus.admin.parts import Asking, Parts
-from nexus.admin.plugins.inventory import PluginRow
 from nexus.admin.stats import QueueFacts, merge_queues, request_facts
-from nexus.dashboard.overview import MAX_HISTORY, TAIL_STEPS, Overview, unix_now
+from nexus.dashboard.overview import MAX_HISTORY, TAIL_STEPS, Overview, Sources, unix_now
 from nexus.domain.backend import Backend
-from nexus.fleet.fleet import Fleet
 from nexus.observability.metrics.recent_rejections import Rejections, merge_rejections
-from nexus.observability.metrics.timeline import HOUR_STEPS, Figures, Hour, RecentSums, Steps, Timeline, figures_of
+from nexus.observability.metrics.timeline import HOUR_STEPS, Figures, Hour, RecentSums, Steps, figures_of
 from nexus.observability.metrics.totals import Totals, merge
 from nexus.workers.peers import Peers
 
@@ -58,18 +56,8 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 class SharedOverview(Overview):
     """Asks all workers for their parts at each refresh; what it returns is as old as the last one."""
 
-    def __init__(  # noqa: PLR0913 - all that it shows
-        self,
-        fleet: Fleet,
-        timeline: Timeline,
-        history: History,
-        plugins: Callable[[], Sequence[PluginRow]],
-        status: Callable[[], Mapping[str, Any]],
-        *,
-        peers: Peers,
-        totals: Asking[None, Totals],
-    ) -> None:
-        super().__init__(fleet, timeline, history, plugins, status)
+    def __init__(self, sources: Sources, peers: Peers, totals: Asking[None, Totals]) -> None:
+        super().__init__(sources)
         self._totals = totals
         self._asking = Asking(peers, "page.overview", Question, Part, self._part)
         self._parts: Parts[Part]

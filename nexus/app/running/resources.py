@@ -10,7 +10,7 @@ from nexus.app.process.binding import Listening
 from nexus.app.running.opening import open_port, open_store
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.sharing.lone_process import LoneProcess
-from nexus.fleet.sharing.slot_keeper import Waiting
+from nexus.fleet.sharing.slot_keeper import SlotKeeper, Waiting
 from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.routing.decision import Reserved
 from nexus.store.store import Store
@@ -58,7 +58,12 @@ class OwnResources:
         async with AsyncExitStack() as ending:
             if store.shared is not None:
                 process = LoneProcess(fleet, store)
-                process.keeper.serve_queue(lambda name: Waiting(*queue.line.waiting_for(name)), queue.slot_freed)
+                give_slots(process.keeper, queue)
                 await process.start()
                 ending.push_async_callback(process.stop)
             return ending.pop_all()
+
+
+def give_slots(keeper: SlotKeeper, queue: RequestQueue[Reserved]) -> None:
+    """Let requests that wait in *queue* get the slots of *keeper*."""
+    keeper.serve_queue(lambda name: Waiting(*queue.line.waiting_for(name)), queue.slot_freed)

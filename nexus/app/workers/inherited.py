@@ -5,11 +5,10 @@ from contextlib import AsyncExitStack
 
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.process.binding import Listening
-from nexus.app.running.resources import OwnResources
+from nexus.app.running.resources import OwnResources, give_slots
 from nexus.app.workers.messages import Orders
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.sharing.following import FollowingFleet
-from nexus.fleet.sharing.slot_keeper import Waiting
 from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.routing.decision import Reserved
 from nexus.store.channel import ChannelStore
@@ -48,5 +47,5 @@ class InheritedResources(OwnResources):
 
     async def share(self, fleet: Fleet, store: WatchedStore, queue: RequestQueue[Reserved]) -> AsyncExitStack:
         del fleet, store
-        self._fleet.keeper.serve_queue(lambda name: Waiting(*queue.line.waiting_for(name)), queue.slot_freed)
+        give_slots(self._fleet.keeper, queue)
         return AsyncExitStack()

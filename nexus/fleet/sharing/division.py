@@ -1,6 +1,6 @@
 """Keeps the limits that the broker divides equal to those in the rows of the fleet."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nexus.domain.backend import Backend
 from nexus.domain.capacity import held_from_reported
@@ -25,6 +25,12 @@ def limits_of(row: Backend) -> dict[Key, int]:
 def parts_of(row: Backend) -> list[str]:
     """Return the names of the limits of *row* besides that of the whole backend."""
     return [name for _, name in limits_of(row) if name]
+
+
+def difference(before: Mapping[str, Backend], now: Mapping[str, Backend]) -> tuple[list[Backend], list[Backend]]:
+    """Return the rows of *now* that are not those of *before*, and those of *before* that are gone, both by id."""
+    changed = [row for row in now.values() if before.get(row.id) is not row]
+    return changed, [row for id_, row in before.items() if id_ not in now]
 
 
 def divide(broker: SlotBroker, changed: Iterable[Backend], gone: Iterable[Backend], *, is_shared: bool) -> None:

@@ -9,7 +9,7 @@ from nexus.domain.shared_load import HELD, NOWHERE_ELSE, Elsewhere
 from nexus.fleet.clock import call_later
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.membership.identity import backend_id
-from nexus.fleet.sharing.division import divide, parts_of
+from nexus.fleet.sharing.division import difference, divide, parts_of
 from nexus.fleet.sharing.replicas import Replicas
 from nexus.fleet.sharing.shared_decisions import SharedDecisions
 from nexus.fleet.sharing.slot_broker import OUTSIDE, Key, SlotBroker, SlotOrder, SlotReport
@@ -49,10 +49,8 @@ class LoneProcess:
         await self.replicas.stop()
 
     def _divide(self, snapshot: FleetSnapshot) -> None:
-        now = snapshot.by_id
-        gone = [row for row in self._divided.values() if row.id not in now]
-        changed = [row for row in now.values() if self._divided.get(row.id) is not row]
-        self._divided = dict(now)
+        changed, gone = difference(self._divided, snapshot.by_id)
+        self._divided = dict(snapshot.by_id)
         for row in gone:
             self.keeper.leave(row.name)
         for row in changed:

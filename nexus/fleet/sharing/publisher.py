@@ -12,7 +12,7 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.shared_load import HELD, NOWHERE_ELSE, Elsewhere
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.membership.identity import backend_id
-from nexus.fleet.sharing.division import divide
+from nexus.fleet.sharing.division import difference, divide
 from nexus.fleet.sharing.messages import (
     Change,
     Decision,
@@ -177,14 +177,11 @@ class Publisher:
     def _flush(self) -> None:
         """Send the rows that have changed since the last time, and then divide the slots that they have now."""
         self._is_flushing = False
-        now = self._fleet.snapshot.by_id
-        changed = [row for row in now.values() if self._published.get(row.id) is not row]
-        removed = self._published.keys() - now.keys()
-        if not changed and not removed:
+        changed, gone = difference(self._published, self._fleet.snapshot.by_id)
+        if not changed and not gone:
             return
-        gone = [self._published.pop(id_) for id_ in removed]
-        self._published.update({row.id: row for row in changed})
-        update = SentRows(tuple(map(self._to_send, changed)), tuple(removed))
+        self._published = dict(self._fleet.snapshot.by_id)
+        update = SentRows(tuple(map(self._to_send, changed)), tuple(row.id for row in gone))
         for follower in self._followers.values():
             follower.send("fleet.rows", update)
         for row in gone:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from nexus.dashboard.feed import Feed
-from nexus.dashboard.overview import Overview
+from nexus.dashboard.overview import Overview, Sources
 from nexus.domain.fleet import FleetSnapshot
 from nexus.fleet.discovery.origins import Origin
 from nexus.observability.metrics.timeline import Timeline
@@ -58,11 +58,13 @@ async def feed(world):
         return len(world.requests), newer[max(0, len(newer) - most) :]
 
     overview = Overview(
-        world,
-        Timeline(),
-        SimpleNamespace(after=requests_since),
-        plugins=lambda: [{"name": "night"}],
-        status=lambda: {"status": "healthy"},
+        Sources(
+            world,
+            Timeline(),
+            SimpleNamespace(after=requests_since),
+            plugins=lambda: [{"name": "night"}],
+            status=lambda: {"status": "healthy"},
+        )
     )
     feed = Feed(overview, lambda text: text.encode() + b"\n", tick_s=0.01)
     yield feed
