@@ -27,6 +27,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """The longest id of a call; None: any. A longer one is hashed."""
     max_tool_name_characters: int | None = None
     """The longest name of a tool, which then has letters, digits, ``_`` and ``-`` only; None: any."""
+    has_json_object: bool = True
+    """Whether JSON can be asked for without a schema."""
     takes_late_system: bool = False
     """Whether a system message may stand anywhere; many chat templates want one, at the beginning."""
     history_thoughts: Literal["", "reasoning", "reasoning_content"] = ""
@@ -37,6 +39,9 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """Matches the models that take a ``reasoning_effort``; others refuse the request."""
     efforts: Mapping[str, str] = msgspec.field(default_factory=lambda: _COMMON_EFFORTS)
     """Other words for efforts that some of these models refuse; an empty one is not sent. ``none``: no thoughts."""
+    unsampled_models: str = ""
+    """Matches the models that take no temperature and the like, as do all models here that are asked to think; empty:
+    none, and thoughts change nothing."""
     default_effort: str = ""
     """The effort where a client only asks for thoughts; empty: the model's own."""
     switches_thinking_by_template: bool = False
@@ -51,6 +56,12 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     def takes_effort(self, model: str) -> bool:
         """Whether the backend's *model* takes a ``reasoning_effort``."""
         return bool(self.effort_models) and re.search(self.effort_models, model) is not None
+
+    def takes_sampling(self, model: str, effort: str | None) -> bool:
+        """Whether the backend's *model* takes a temperature and the like with this ``reasoning_effort``."""
+        if not self.unsampled_models:
+            return True
+        return effort is None and re.search(self.unsampled_models, model) is None
 
 
 _ANY: Final = r"^"
@@ -71,6 +82,8 @@ _OPENAI: Final = Quirks(
     takes_late_system=True,
     effort_models=_REASONS,
     efforts={"none": "", "minimal": "low", "xhigh": "high", "max": "high"},
+    # GPT-5.1 and later models take a temperature as long as they do not think.
+    unsampled_models=r"^(?:o[1-9]|gpt-5(?!\.)(?!.*-chat))",
     default_effort="medium",
 )
 # https://ai.google.dev/gemini-api/docs/openai and its errors 'Unknown name "seed"'.
@@ -112,7 +125,7 @@ QUIRKS: Final[Mapping[str, Quirks]] = {
         _ENGINE, history_thoughts="reasoning_content", continues_on_request=True, tokenized_member="prompt"
     ),
     "llamacpp": structs.replace(_ENGINE, history_thoughts="reasoning_content", tokenized_member="content"),
-    "lmstudio": Quirks(fields_left_out=_OWN_FIELDS, effort_models=_ANY),
+    "lmstudio": Quirks(fields_left_out=_OWN_FIELDS, effort_models=_ANY, has_json_object=False),
     "exo": Quirks(fields_left_out=_OWN_FIELDS, effort_models=_ANY),
     "openai": _OPENAI,
     "azure": _OPENAI,

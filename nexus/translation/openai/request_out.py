@@ -50,6 +50,9 @@ class _Format(msgspec.Struct):
     json_schema: _JsonSchema | UnsetType = UNSET
 
 
+_ANY_OBJECT: Final = _JsonSchema(_FORMAT_NAME, msgspec.Raw(b'{"type":"object"}'))
+
+
 class _StreamOptions(msgspec.Struct):
     include_usage: bool
 
@@ -98,6 +101,10 @@ _OPTIONAL: Final = (
 """Fields that are passed on as they are, if the backend takes them."""
 
 
+_SAMPLED: Final = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}
+"""The only values that models without sampling take."""
+
+
 def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
     quirks = target.quirks
     lost = set(_never_said(chat))
@@ -118,8 +125,8 @@ def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
         request.parallel_tool_calls = False if chat.parallel_tools is False else None
     if quirks.continues_on_request and _begins_answer(request.messages):
         request.continue_final_message, request.add_generation_prompt = True, False
-    _add_options(request, chat, quirks, lost)
     _add_reasoning(request, chat.reasoning, target, lost)
+    _add_options(request, chat, target, lost)
     return EncodedRequest(_encode(request), tuple(sorted(lost)))
 
 
@@ -145,19 +152,21 @@ def _choice(choice: ToolChoice | None) -> str | _Choice | None:
 
 def _format(asked: JsonFormat, quirks: Quirks) -> _Format:
     if asked.schema is None:
-        return _Format("json_object")
+        return _Format("json_object") if quirks.has_json_object else _Format("json_schema", _ANY_OBJECT)
     schema = _JsonSchema(asked.name or _FORMAT_NAME, adapted(asked.schema, quirks), asked.is_strict)
     return _Format("json_schema", schema)
 
 
-def _add_options(request: _Request, chat: ChatRequest, quirks: Quirks, lost: set[str]) -> None:
+def _add_options(request: _Request, chat: ChatRequest, target: Target, lost: set[str]) -> None:
+    quirks = target.quirks
+    takes_sampling = quirks.takes_sampling(target.model, request.reasoning_effort)
     given = {name: getattr(chat, name) for name in _OPTIONAL}
     given["user"] = _user(chat.user, quirks)
     given["prompt_cache_key"] = chat.cache_key
     for name, value in given.items():
         if value is None or value == ():
             continue
-        if name in quirks.fields_left_out:
+        if name in quirks.fields_left_out or not (takes_sampling or value == _SAMPLED.get(name, value)):
             lost.add(name)
         else:
             setattr(request, name, value)

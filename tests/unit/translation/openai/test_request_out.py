@@ -296,6 +296,32 @@ def test_the_format_of_the_answer():
     }
 
 
+def test_json_without_a_schema_is_asked_for_with_one_where_that_is_needed():
+    assert sent(HI, kind="lmstudio", format=JsonFormat())["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "schema": {"type": "object"}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "reasoning", "is_sent"),
+    [
+        ("openai", "o3", Reasoning(), False),
+        ("openai", "gpt-5-mini", Reasoning(), False),
+        ("openai", "gpt-5.1", Reasoning(), True),
+        ("openai", "gpt-5.1", Reasoning(effort="low"), False),
+        ("openai", "gpt-4o", Reasoning(effort="low"), True),
+        ("vllm", "gpt-oss-20b", Reasoning(effort="low"), True),
+    ],
+)
+def test_models_that_cannot_be_sampled_get_no_temperature(kind, model, reasoning, is_sent):
+    body = sent(HI, kind=kind, model=model, reasoning=reasoning, temperature=0.5, top_p=0.9)
+
+    assert ({"temperature", "top_p"} <= body.keys()) is is_sent
+    assert ({"temperature", "top_p"} <= set(body["lost"])) is not is_sent
+    assert sent(HI, kind=kind, model=model, temperature=1)["temperature"] == 1
+
+
 def test_what_a_backend_does_not_take_is_left_out_and_listed():
     fields = {"top_k": 5, "cache_key": "k", "verbosity": "low", "keep_alive": msgspec.Raw(b"5"), "seed": 1}
 
