@@ -33,7 +33,7 @@ def decode_request(body: bytes) -> ChatRequest:
         for item in given or ():
             turns.add(item)
     tools, choice = toolbox.chosen(fields.take("tool_choice", CHOICE))
-    text = fields.take("text", _TEXT) or _Text()
+    text = fields.take_object("text", _TEXT, _TEXT_MEMBERS) or _Text()
     user, safety_identifier = fields.take("user", _STRING), fields.take("safety_identifier", _STRING)
     return ChatRequest(
         model=fields.take("model", _STRING) or "",
@@ -52,7 +52,7 @@ def decode_request(body: bytes) -> ChatRequest:
         frequency_penalty=fields.take("frequency_penalty", _FLOAT),
         format=_format_in(text),
         verbosity=text.verbosity,
-        reasoning=_reasoning_in(fields.take("reasoning", _REASONING)),
+        reasoning=_reasoning_in(fields.take_object("reasoning", _REASONING, _REASONING_MEMBERS)),
         user=user or safety_identifier,
         cache_key=fields.take("prompt_cache_key", _STRING),
         echo=fields.echo(),
@@ -112,6 +112,7 @@ class _Fields:
             raise RequestError("invalid_json", "the body must be a JSON object")
         self._all = {name: value for name, value in members.items() if bytes(value) != b"null"}
         self._rest = dict(self._all)
+        self._lost_within: set[str] = set()
 
     def take(self, name: str, decoder: msgspec.json.Decoder[T]) -> T | None:
         """Return a member, None if it is absent. :raises RequestError: it has another type."""
@@ -122,6 +123,14 @@ class _Fields:
             return decoder.decode(raw)
         except (msgspec.DecodeError, RecursionError) as exc:
             raise RequestError("invalid_value", f"{name}: {exc}", param=name) from None
+
+    def take_object(self, name: str, decoder: msgspec.json.Decoder[T], known: frozenset[str]) -> T | None:
+        """Return the same of an object, of which other members than *known* are lost."""
+        members = read(_OBJECT, bytes(self._rest.get(name, b"")))
+        for inner, value in (members or {}).items():
+            if inner not in known and is_given(value):
+                self._lost_within.add(f"{name}.{inner}")
+        return self.take(name, decoder)
 
     def refuse(self, name: str, remedy: str) -> None:
         """:raises RequestError: the member asks for something."""
@@ -134,7 +143,8 @@ class _Fields:
 
     def lost(self) -> frozenset[str]:
         """Return the names of the members that were not taken, and ask for something."""
-        return frozenset(name for name, value in self._rest.items() if not _asks_for_nothing(name, bytes(value)))
+        names = (name for name, value in self._rest.items() if not _asks_for_nothing(name, bytes(value)))
+        return frozenset(names) | self._lost_within
 
 
 def _asks_for_nothing(name: str, value: bytes) -> bool:
@@ -177,5 +187,7 @@ _STRING: Final = msgspec.json.Decoder(str)
 _BOOL: Final = msgspec.json.Decoder(bool, strict=False)
 _INT: Final = msgspec.json.Decoder(int, strict=False)
 _FLOAT: Final = msgspec.json.Decoder(float, strict=False)
+_TEXT_MEMBERS: Final = frozenset({"format", "verbosity"})
+_REASONING_MEMBERS: Final = frozenset({"effort", "summary", "generate_summary"})
 _TEXT: Final = msgspec.json.Decoder(_Text, strict=False)
 _REASONING: Final = msgspec.json.Decoder(_Reasoning)

@@ -226,6 +226,12 @@ def test_other_members_are_listed(decoded):
     assert chat.lost == ("client_metadata", "include", "store", "top_logprobs", "truncation")
 
 
+def test_members_of_members_are_listed(decoded):
+    chat = decoded(input="hi", reasoning={"effort": "low", "context": "all_turns", "mode": None}, text={"a": 1})
+
+    assert chat.lost == ("reasoning.context", "text.a")
+
+
 def test_items_of_tools_that_servers_run_are_listed(decoded):
     chat = decoded(
         input=[{"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search"}}]
