@@ -44,7 +44,7 @@ class Handler:
         if request.path.startswith(PREFIX):
             await self._serve_control(connection, request)
             return
-        route, ids = find_route(self._settings.kind, request.method, request.path)
+        route, ids = self._route(request)
         fault = self._faults.take(is_inference=route is not None and route.is_inference, body=request.body)
         record = self._recorder.begin(request, connection.number, fault.kind if fault else None)
         is_complete = False
@@ -53,6 +53,11 @@ class Handler:
             is_complete = True
         finally:
             self._recorder.end(record, client_left=not is_complete)
+
+    def _route(self, request: Request) -> tuple[Route | None, tuple[str, ...]]:
+        if request.path in self._settings.missing_paths:
+            return None, ()
+        return find_route(self._settings.kind, request.method, request.path)
 
     async def _serve_control(self, connection: Connection, request: Request) -> None:
         unrecorded = Record(number=0, connection=connection.number, request=request, began=0.0)
@@ -98,7 +103,7 @@ class Handler:
     async def _describe(self, request: Request, route: Route | None, ids: tuple[str, ...]) -> Answer:
         if route is not None:
             return await route.answer(self._call(request, None, ids))
-        if has_path(self._settings.kind, request.path):
+        if request.path not in self._settings.missing_paths and has_path(self._settings.kind, request.path):
             return wrong_method_answer(self._settings.kind)
         return unknown_path_answer(request.method, request.path, self._settings.kind)
 

@@ -65,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How many requests generate at once; others wait."""
     queue_size: int = 512
     """How many requests may wait; others are refused."""
+    missing_paths: tuple[str, ...] = ()
+    """Paths of its kind that it lacks, as an older or smaller server does."""
     hidden_pages: tuple[str, ...] = ()
     """Pages about its load that the server was started without: ``/metrics``, ``/slots`` or ``/v1/loads``."""
     api_key: str | None = None

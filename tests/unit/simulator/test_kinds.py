@@ -69,6 +69,14 @@ async def test_a_path_that_is_not_there_is_refused_in_the_kinds_own_way(simulate
     assert (int(head.split()[1]), said) == (status, body)
 
 
+async def test_a_path_that_a_server_lacks_is_unknown_to_it(simulate, connect):
+    wire = await connect(await simulate(missing_paths=("/v1/responses",)))
+
+    await wire.ask("/v1/responses", CHAT)
+
+    assert (await wire.answer())[0].startswith(b"HTTP/1.1 404")
+
+
 @pytest.mark.parametrize(
     ("kind", "path", "status", "said"),
     [
