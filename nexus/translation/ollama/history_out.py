@@ -7,6 +7,7 @@ import msgspec
 
 from nexus.errors import RequestError
 from nexus.translation.chat import ChatRequest, File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
+from nexus.translation.system_messages import with_one_system
 from nexus.translation.tool_arguments import as_object
 
 
@@ -35,19 +36,37 @@ def messages_of(chat: ChatRequest, lost: set[str]) -> list[OllamaMessage]:
 
     :raises RequestError: a part is a file that Ollama cannot read.
     """
-    calls = {part.id: part.name for message in chat.messages for part in message.parts if type(part) is ToolCall}
-    if any(type(part) is Thinking and part.redacted for message in chat.messages for part in message.parts):
-        lost.add("redacted_thinking")
+    if any(type(part) is Thinking and not _is_plain(part) for message in chat.messages for part in message.parts):
+        lost.add("messages.thinking")
     written: list[OllamaMessage] = []
+    calls: dict[str, str] = {}
+    """The names of the tools of all calls, by id; some servers count ids from zero again in each answer."""
     answered: set[str] = set()
-    for message in chat.messages:
+    # Of several system messages, some models of Ollama see the first only.
+    for message in with_one_system(chat.messages):
         if message.role == "assistant":
-            # Some servers count the ids of calls from zero again in each answer.
             answered.clear()
+            calls |= {part.id: part.name for part in message.parts if type(part) is ToolCall}
             written.append(_assistant(message))
-        else:
-            written += _asked(message, calls, answered)
+            continue
+        for asked in _asked(message, calls, answered):
+            _add(written, asked)
     return written
+
+
+def _is_plain(thinking: Thinking) -> bool:
+    """Whether no provider has signed or encrypted it, which then is of no use to another one."""
+    return not (thinking.signature or thinking.redacted)
+
+
+def _add(written: list[OllamaMessage], asked: OllamaMessage) -> None:
+    """Add a message, a user's to the last one if that is a user's: many models know turns by turns only."""
+    last = written[-1] if written else None
+    if last is None or not last.role == asked.role == "user":
+        written.append(asked)
+        return
+    last.content = _NEWLINE.join(filter(None, (last.content, asked.content)))
+    last.images = [*last.images, *asked.images]
 
 
 _NEWLINE: Final = "\n"
@@ -60,7 +79,7 @@ def _assistant(message: Message) -> OllamaMessage:
         for part in parts
         if type(part) is ToolCall
     ]
-    thoughts = [part.text for part in parts if type(part) is Thinking and part.text]
+    thoughts = [part.text for part in parts if type(part) is Thinking and _is_plain(part)]
     texts, images = _texts_and_images(parts)
     return OllamaMessage("assistant", _NEWLINE.join(texts), _NEWLINE.join(thoughts), images, calls)
 

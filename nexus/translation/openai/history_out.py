@@ -13,6 +13,7 @@ from nexus.translation.openai.pairing import PairedCall, Pairing
 from nexus.translation.openai.signatures import SKIP
 from nexus.translation.quirks import Quirks
 from nexus.translation.refusals import not_translatable
+from nexus.translation.system_messages import with_one_system
 
 NOTE_OF_IMAGES: Final = "What the tool returned besides follows in the next message."
 ERROR: Final = "Error: "
@@ -85,7 +86,7 @@ def history_out(messages: Sequence[Message], quirks: Quirks, lost: set[str]) -> 
     A result without a call is a part of its user's message, and a call without a result gets an empty one if the
     conversation goes on: servers refuse either.
     """
-    messages = messages if quirks.takes_late_system else _with_one_system(messages)
+    messages = messages if quirks.takes_late_system else with_one_system(messages)
     pairing = Pairing(messages, quirks.max_call_id_characters)
     written: list[WrittenMessage] = []
     for place, message in enumerate(messages):
@@ -98,22 +99,6 @@ def history_out(messages: Sequence[Message], quirks: Quirks, lost: set[str]) -> 
         elif parts := pairing.parts_of(place):
             _add_user(written, _content(parts))
     return written
-
-
-def _with_one_system(messages: Sequence[Message]) -> list[Message]:
-    """Return *messages* with one system message, at the beginning: many chat templates refuse any other.
-
-    Later ones stay in their place, marked, in a user's turn: at the beginning, they would change the cached prompt.
-    """
-    late = next((place for place, message in enumerate(messages) if message.role != "system"), len(messages))
-    first = tuple(part for message in messages[:late] for part in message.parts)
-    others = [_as_user(message) if message.role == "system" else message for message in messages[late:]]
-    return [Message("system", first), *others] if first else others
-
-
-def _as_user(message: Message) -> Message:
-    text = "\n".join(part.text for part in message.parts if isinstance(part, Text))
-    return Message("user", (Text(f"<system-reminder>\n{text}\n</system-reminder>"),))
 
 
 def _assistant(message: Message, calls: Sequence[PairedCall], quirks: Quirks, lost: set[str]) -> WrittenMessage:

@@ -343,23 +343,42 @@ class TestWriting:
     def test_a_plain_request_has_nothing_else(self):
         assert written() == ({"model": "b", "messages": [HI], "stream": False}, ())
 
-    def test_system_messages_stay_where_they_are(self):
-        said = (Message("user", (Text("hi"),)), Message("system", (Text("be kind"),)))
+    def test_a_late_system_message_is_marked_in_the_users_turn_as_some_models_see_the_first_only(self):
+        said = (
+            Message("system", (Text("be kind"),)),
+            Message("system", (Text("be brief"),)),
+            Message("user", (Text("hi"), Image(data=PNG))),
+            Message("system", (Text("be bold"),)),
+            Message("user", (Text("and?"),)),
+        )
 
         body = json.loads(DIALECT.encode_request(ChatRequest(model="m", messages=said), Target(model="b")).body)
 
-        assert [message["role"] for message in body["messages"]] == ["user", "system"]
+        assert body["messages"] == [
+            {"role": "system", "content": "be kind\nbe brief"},
+            {
+                "role": "user",
+                "content": "hi\n<system-reminder>\nbe bold\n</system-reminder>\nand?",
+                "images": [PNG],
+            },
+        ]
+
+    @pytest.mark.parametrize("thinking", [Thinking("hm", signature="s"), Thinking(redacted="r")])
+    def test_signed_thoughts_are_left_out_and_listed(self, thinking):
+        body, lost = written(thinking, Text("hi"), role="assistant")
+
+        assert body["messages"] == [{"role": "assistant", "content": "hi"}]
+        assert lost == ("messages.thinking",)
 
     def test_calls_keep_their_bytes(self):
         call_ = ToolCall("c1", "f", '{"b" : 1.0, "a": "\\u00e9"}')
-        chat = ChatRequest(model="m", messages=(Message("assistant", (Thinking("hm", "signed"), call_)),))
+        chat = ChatRequest(model="m", messages=(Message("assistant", (Thinking("hm"), call_)),))
 
         body = DIALECT.encode_request(chat, Target(model="b")).body
 
         assert b'"arguments":{"b" : 1.0, "a": "\\u00e9"}' in body
         (message,) = json.loads(body)["messages"]
         assert (message["content"], message["thinking"], message["tool_calls"][0]["id"]) == ("", "hm", "c1")
-        assert b"signed" not in body
 
     @pytest.mark.parametrize(("arguments", "sent"), [("", {}), ('{"a', {"input": '{"a'}), ("[1]", {"input": "[1]"})])
     def test_malformed_arguments_are_an_object(self, arguments, sent):
@@ -456,8 +475,6 @@ class TestWriting:
 
     def test_what_ollama_has_no_place_for_is_listed(self):
         _, lost = written(
-            Thinking(redacted="x"),
-            role="assistant",
             tools=(Tool("f", is_strict=True),),
             parallel_tools=False,
             user="u",
@@ -469,7 +486,6 @@ class TestWriting:
             "budget_tokens",
             "parallel_tool_calls",
             "prompt_cache_key",
-            "redacted_thinking",
             "strict",
             "user",
         )
