@@ -3,6 +3,7 @@
 import pytest
 
 from nexus.testing.fleets import backend_table
+from tests.support.coding_agents import Agents
 from tests.support.coding_apis import CHAT, OLLAMA
 from tests.support.coding_model import WANTED, serving
 from tests.support.process import run_nexus
@@ -45,7 +46,7 @@ def assert_task_is_done(said, project, server):
 
 def translations(proxy):
     lines = proxy.wait_for_log("exchange_finished", count=3)
-    assert {(line["status_code"], line["stream"]) for line in lines} == {(200, True)}
+    assert {(line["status_code"], line["ending"], line["stream"]) for line in lines} == {(200, "finished", True)}
     return {line["translated"] for line in lines}
 
 
@@ -85,3 +86,16 @@ def test_codex_works_on_an_ollama(agents, project, ollama_only, nexus):
 
         assert translations(proxy) == {"responses->ollama"}
     assert_task_is_done(said, project, ollama_only)
+
+
+@pytest.mark.parametrize("agent", [Agents.claude_code, Agents.codex])
+def test_an_agent_asks_again_when_an_answer_breaks_off(agents, project, chat_only, nexus, agent):
+    chat_only.breaks = 1
+
+    with nexus(chat_only, type="generic") as proxy:
+        said = agent(agents, proxy.url, "qwen3-coder", TASK, project)
+
+        lines = proxy.wait_for_log("exchange_finished", count=4)
+
+    assert_task_is_done(said, project, chat_only)
+    assert [line["ending"] for line in lines] == ["backend_failed", "finished", "finished", "finished"]

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +17,8 @@ THOUGHT: Final = "First the file, then its text."
 ADD: Final = "*** Begin Patch\n*** Add File: greeting.txt\n+hello\n*** End Patch\n"
 CHANGE: Final = "*** Begin Patch\n*** Update File: greeting.txt\n@@\n-hello\n+hello world\n*** End Patch\n"
 WANTED: Final = "hello world\n"
+BREAK_AFTER_PARTS: Final = 2
+"""Within the thoughts: what Claude Code has read to the end, it does not ask for again."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -117,6 +119,8 @@ class ModelServer:
         """The requests for answers, in their order."""
         self.refused: list[str] = []
         """What was wrong with requests."""
+        self.breaks = 0
+        """How many answers from now on break off after their beginning."""
         self.elsewhere: list[str] = []
         """Paths that it does not know."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
@@ -124,6 +128,15 @@ class ModelServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def framed(self, parts: Iterable[bytes]) -> Iterator[bytes]:
+        """Return the chunks of a body; the last one is missing if it shall break off."""
+        for number, part in enumerate(parts):
+            if self.breaks and number == BREAK_AFTER_PARTS:
+                self.breaks -= 1
+                return
+            yield b"%x\r\n%b\r\n" % (len(part), part)
+        yield b"0\r\n\r\n"
 
     def __enter__(self) -> Self:
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -174,10 +187,10 @@ def _handler_for(server: ModelServer) -> type[BaseHTTPRequestHandler]:
             self.send_response(200)
             self.send_header("Content-Type", server.api.stream_type if request.is_stream else "application/json")
             self.send_header("Transfer-Encoding", "chunked")
+            self.send_header("Connection", "close")
             self.end_headers()
-            for part in parts:
-                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
-            self.wfile.write(b"0\r\n\r\n")
+            for frame in server.framed(parts):
+                self.wfile.write(frame)
 
         def _answer(self, status: int, document: Json) -> None:
             body = json.dumps(document).encode()
