@@ -84,7 +84,7 @@ def without_ids(reply):
 
 def test_the_limits_are_those_of_a_request(fleet):
     body = b'{"model":"llama3","x":"' + b"x" * 999_975 + b'"}'
-    coded = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    coded = {"Content-Encoding": "br", "Content-Type": "application/json"}
 
     assert ask(fleet.url, EXPLAIN, body).status == 200
     assert ask(fleet.url, EXPLAIN, body + b"  ").status == 413

@@ -247,6 +247,8 @@ def _outcome(outcome: ExchangeOutcome) -> shape.OutcomeReport:
         ending=outcome.ending,
         result=outcome.result,
         code=outcome.code,
+        translated=outcome.translated,
+        untranslated=outcome.untranslated,
         attempts=tuple(_attempts(outcome.attempts)),
         duration_ms=_ms(outcome.duration_s),
         queued_ms=_ms(outcome.queued_s),

@@ -284,6 +284,10 @@ class OutcomeReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result, as in the history (:doc:`endpoints`)."""
     code: str | None
     """The error code; null when there was no error."""
+    translated: str | None
+    """``X-Nexus-Translated``: how the answer was translated; null when it was not."""
+    untranslated: tuple[str, ...]
+    """``X-Nexus-Untranslated``: the fields of the request that were left out in the translation."""
     attempts: tuple["AttemptReport", ...]
     """In order."""
     duration_ms: float

@@ -125,6 +125,9 @@ def _outcome(explanation: Explanation) -> Iterator[str]:
     yield ""
     code = f" {outcome.code}" if outcome.code else ""
     yield f"outcome: {outcome.status}{code}, {outcome.ending} after {outcome.duration_ms:g} ms"
+    if outcome.translated is not None:
+        lost = f", without {', '.join(outcome.untranslated)}" if outcome.untranslated else ""
+        yield f"  translated {outcome.translated}{lost}"
     for attempt in outcome.attempts:
         fault = f", {attempt.fault}" if attempt.fault else ""
         yield f"  {attempt.backend} as {attempt.model}: {attempt.ending}{fault} after {attempt.duration_ms:g} ms"

@@ -5,6 +5,7 @@ import json
 import msgspec
 import pytest
 
+from nexus.routing.explain.build import as_explanation
 from tests.support.dialects import ANTHROPIC, CHAT, DIALECTS, LAST_CHUNK, OLLAMA, RESPONSES, chunks, whole_answer
 from tests.support.scripted import Close, ReadRequest, Send, Stall
 
@@ -204,3 +205,16 @@ async def test_tokens_that_no_backend_counts_are_estimated_and_it_says_so(start_
     assert (reply.status, reply.headers["x-nexus-estimated"]) == (200, "tokens")
     assert list(json.loads(reply.body)) == ["input_tokens"]
     assert backend.attempts == []
+
+
+async def test_the_decision_says_what_was_left_out(start_only):
+    scene, backend = await start_only(OLLAMA)
+    backend.play([ReadRequest(), Send(OLLAMA.good_answer)])
+
+    reply = await scene.ask(CHAT, body=CHAT.body(stream=False, logprobs=True, n=2))
+
+    (record,) = scene.nexus.plane.decisions
+    told = as_explanation(record, source="request")
+    assert (told.decision.translated, told.outcome.translated) == ("openai->ollama", "openai->ollama")
+    assert set(told.outcome.untranslated) == {"logprobs", "n"}
+    assert reply.headers["x-nexus-untranslated"] == "logprobs, n"
