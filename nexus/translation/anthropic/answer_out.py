@@ -10,6 +10,7 @@ from nexus.translation.dialect import AnswerContext
 from nexus.translation.events import (
     AnswerEvent,
     Finish,
+    Signature,
     TextPart,
     ThinkingPart,
     ToolArguments,
@@ -22,7 +23,7 @@ from nexus.wire.token_estimates import tokens_of
 
 
 def encode_answer(events: Sequence[AnswerEvent], context: AnswerContext) -> bytes:
-    """Write the message that *events* make; signatures are left out, as only the provider that made them takes them."""
+    """Write the message that *events* make, without the encrypted thoughts of others, which no client sends back."""
     blocks = tuple(_blocks(events))
     finish, usage = Finish("stop"), Usage()
     for event in events:
@@ -83,6 +84,12 @@ def _blocks(events: Sequence[AnswerEvent]) -> Iterator[TextOut | ThinkingOut | T
                 yield from _written(kind, texts)
                 kind, texts = type(event), []
             texts.append(event.text)
+        elif isinstance(event, Signature):
+            if kind is not ThinkingPart:
+                yield from _written(kind, texts)
+                texts = []
+            yield ThinkingOut("".join(texts), event.signature)
+            kind, texts = None, []
         elif isinstance(event, ToolBegin):
             yield from _written(kind, texts)
             kind, texts, call = ToolBegin, [], event

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from nexus.errors import RequestError
+from nexus.translation.anthropic.signatures import is_foreign
 from nexus.translation.chat import File, Image, Part, Text, Thinking, ToolCall, ToolResult
 from nexus.translation.refusals import not_translatable
 
@@ -131,12 +132,13 @@ def _search_result(block: Block, lost: set[str]) -> Iterator[Part]:
 
 
 def _thinking(block: Block, lost: set[str]) -> Iterable[Part]:
-    # A signature says that the provider checks these thoughts: they are of no use to another one, which may be the next
-    # to see them. Without one, they were thought by a backend behind a translation, and some models need them.
-    if block.signature:
+    # What Anthropic's API has signed is of no use to other servers. Thoughts without a signature came from one of those
+    # by a translation, as did signatures with their marks, and some models need them.
+    signature = block.signature or ""
+    if signature and not is_foreign(signature):
         lost.add("messages.thinking")
         return ()
-    return (Thinking(block.thinking),) if block.thinking else ()
+    return (Thinking(block.thinking or "", signature),) if block.thinking or signature else ()
 
 
 def _tool_use(block: Block, _lost: set[str]) -> Iterable[Part]:

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from nexus.translation.anthropic.signatures import own
 from nexus.translation.chat import File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 from nexus.translation.media_types import media_type_of
 from nexus.translation.tool_arguments import as_object
@@ -57,7 +58,16 @@ class ToolResultOut(msgspec.Struct, tag_field="type", tag="tool_result", omit_de
     is_error: bool = False
 
 
-BlockOut = TextOut | ImageOut | DocumentOut | ToolUseOut | ToolResultOut
+class ThinkingOut(msgspec.Struct, tag_field="type", tag="thinking"):
+    thinking: str
+    signature: str
+
+
+class RedactedOut(msgspec.Struct, tag_field="type", tag="redacted_thinking"):
+    data: str
+
+
+BlockOut = TextOut | ImageOut | DocumentOut | ToolUseOut | ToolResultOut | ThinkingOut | RedactedOut
 
 
 class MessageOut(msgspec.Struct):
@@ -142,8 +152,13 @@ def _tool_result(part: ToolResult, lost: set[str]) -> BlockOut | None:
     return ToolResultOut(_accepted(part.call_id), blocks_of(part.parts, lost), part.is_error)
 
 
-def _nothing(_part: Thinking, _lost: set[str]) -> BlockOut | None:
-    """Write no thoughts: the API takes only those that it has signed itself, and they cannot come from elsewhere."""
+def _thinking(part: Thinking, lost: set[str]) -> BlockOut | None:
+    """Write what the API has signed or encrypted itself: it refuses all other thoughts."""
+    if (signature := own(part.signature)) is not None:
+        return ThinkingOut(part.text, signature)
+    if (data := own(part.redacted)) is not None:
+        return RedactedOut(data)
+    lost.add("messages.thinking")
     return None
 
 
@@ -153,7 +168,7 @@ _WRITERS: Final[Mapping[type[Part], Callable[[Any, set[str]], BlockOut | None]]]
     File: _file,
     ToolCall: _tool_call,
     ToolResult: _tool_result,
-    Thinking: _nothing,
+    Thinking: _thinking,
 }
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from nexus.translation.anthropic.errors import decode_error, failure_of
 from nexus.translation.anthropic.reasons import finish_of
+from nexus.translation.anthropic.signatures import marked
 from nexus.translation.anthropic.usage import UsageIn, inclusive
 from nexus.translation.events import (
     AnswerEvent,
@@ -56,7 +57,7 @@ class StreamIn:
             return (ToolArguments(event.index, delta.partial_json),)
         if delta.thinking:
             return (ThinkingPart(delta.thinking),)
-        return (Signature(delta.signature),) if delta.signature else ()
+        return (Signature(marked(delta.signature)),) if delta.signature else ()
 
     def _message_start(self, event: "_Event") -> Iterable[AnswerEvent]:
         message = event.message
@@ -124,9 +125,9 @@ def parts_of(block: BlockIn) -> Iterable[AnswerEvent]:
         if block.thinking:
             yield ThinkingPart(block.thinking)
         if block.signature:
-            yield Signature(block.signature)
+            yield Signature(marked(block.signature))
     elif block.type == "redacted_thinking" and block.data:
-        yield RedactedThinking(block.data)
+        yield RedactedThinking(marked(block.data))
 
 
 class _Delta(msgspec.Struct, frozen=True, gc=False):

@@ -94,8 +94,12 @@ class StreamOut:
         self._usage = event
         return b""
 
-    def _nothing(self, _event: AnswerEvent) -> bytes:
-        """Write nothing: a signature is of use only to the provider that made it, and clients send it to any."""
+    def _sign(self, event: Signature) -> bytes:
+        opening = b"" if self._kind == "thinking" else self._open("thinking", _THINKING_BLOCK)
+        return opening + _SIGNATURE_DELTA % (self._index, _encode(event.signature)) + self._close()
+
+    def _redacted(self, _event: RedactedThinking) -> bytes:
+        """Write nothing: only the provider itself can read it, and clients take it for that of Anthropic's API."""
         return b""
 
     def _end(self, _event: End) -> bytes:
@@ -122,8 +126,8 @@ class StreamOut:
     _METHODS: ClassVar[Mapping[type[AnswerEvent], Callable[[Any, Any], bytes]]] = {
         Start: _start,
         ThinkingPart: _thinking,
-        Signature: _nothing,
-        RedactedThinking: _nothing,
+        Signature: _sign,
+        RedactedThinking: _redacted,
         TextPart: _text,
         ToolBegin: _begin_call,
         ToolArguments: _arguments,
@@ -161,4 +165,5 @@ _STOP: Final = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _DELTA: Final = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%%d,"delta":{%b":%%b}}\n\n'
 _TEXT_DELTA: Final = _DELTA % b'"type":"text_delta","text'
 _THINKING_DELTA: Final = _DELTA % b'"type":"thinking_delta","thinking'
+_SIGNATURE_DELTA: Final = _DELTA % b'"type":"signature_delta","signature'
 _ARGUMENTS_DELTA: Final = _DELTA % b'"type":"input_json_delta","partial_json'

@@ -6,7 +6,9 @@ from typing import Final
 import msgspec
 
 from nexus.translation.anthropic.abilities import Abilities
+from nexus.translation.anthropic.signatures import own
 from nexus.translation.chat import ChatRequest, Message, OneTool, Reasoning, ToolCall, ToolResult
+from nexus.translation.chat import Thinking as ChatThinking
 
 MIN_BUDGET: Final = 1024
 """The least that the API accepts."""
@@ -71,10 +73,11 @@ def _effort_of(reasoning: Reasoning, abilities: Abilities) -> str | None:
 
 
 def _is_within_calls(messages: Sequence[Message]) -> bool:
-    """Whether the last answer called tools, and the model is to go on from their results."""
+    """Whether the last answer called tools without signed thoughts, and the model is to go on from their results."""
     for message in reversed(messages):
         if message.role == "assistant":
-            return any(isinstance(part, ToolCall) for part in message.parts)
+            is_signed = any(isinstance(part, ChatThinking) and own(part.signature) for part in message.parts)
+            return not is_signed and any(isinstance(part, ToolCall) for part in message.parts)
         if message.role == "user" and not all(isinstance(part, ToolResult) for part in message.parts):
             return False
     return False

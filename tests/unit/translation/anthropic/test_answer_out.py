@@ -49,9 +49,7 @@ def test_text_beside_an_empty_list_of_calls_is_kept(written):
 
 
 def test_thoughts_text_and_calls_are_blocks_in_their_order(written):
-    message = written(
-        ThinkingPart("a"), Signature("c2ln"), TextPart("b"), ToolBegin(0, "x", "f"), ToolBegin(1, "y", "g"), *END
-    )
+    message = written(ThinkingPart("a"), TextPart("b"), ToolBegin(0, "x", "f"), ToolBegin(1, "y", "g"), *END)
 
     assert message["content"] == [
         {"type": "thinking", "thinking": "a", "signature": ""},
@@ -60,6 +58,16 @@ def test_thoughts_text_and_calls_are_blocks_in_their_order(written):
         {"type": "tool_use", "id": "y", "name": "g", "input": {}},
     ]
     assert message["stop_reason"] == "tool_use"
+
+
+def test_a_signature_ends_its_thoughts(written):
+    message = written(Signature("d.1"), ThinkingPart("a"), Signature("d.2"), ThinkingPart("b"), *END)
+
+    assert message["content"] == [
+        {"type": "thinking", "thinking": "", "signature": "d.1"},
+        {"type": "thinking", "thinking": "a", "signature": "d.2"},
+        {"type": "thinking", "thinking": "b", "signature": ""},
+    ]
 
 
 def test_arguments_keep_every_byte():

@@ -157,6 +157,12 @@ def test_signed_thoughts_are_dropped_and_unsigned_ones_kept(said):
     assert request.lost == ("messages.redacted_thinking", "messages.thinking")
 
 
+def test_thoughts_that_another_dialect_has_marked_are_carried_back_to_it(said):
+    block = {"type": "thinking", "thinking": "", "signature": "responses.rs_1.abc"}
+
+    assert parts_of(said([block], "assistant")) == (Thinking("", "responses.rs_1.abc"),)
+
+
 def test_blocks_of_tools_that_the_provider_ran_are_dropped_and_listed(said):
     used = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "a"}}
     found = {

@@ -165,9 +165,28 @@ def test_files_are_documents():
 
 
 def test_thoughts_of_other_providers_are_never_sent():
-    answer = Message("assistant", (Thinking("hm", signature="c2ln"), Thinking(redacted="x"), Text("a")))
+    answer = Message("assistant", (Thinking("hm", signature="c2ln"), Thinking(redacted="x"), Thinking("b"), Text("a")))
 
-    assert messages_of(*HI, answer)[1]["content"] == [{"type": "text", "text": "a"}]
+    body, lost = encoded(messages=(*HI, answer))
+
+    assert body["messages"][1]["content"] == [{"type": "text", "text": "a"}]
+    assert lost == ("messages.thinking",)
+
+
+def test_thoughts_come_back_to_the_provider_that_signed_them():
+    """Another dialect's client has carried them; the API wants them back between calls."""
+    message = {"content": [
+        {"type": "thinking", "thinking": "hm", "signature": "c2ln"}, {"type": "redacted_thinking", "data": "x"},
+        {"type": "tool_use", "id": "a", "name": "f", "input": {}},
+    ]}  # fmt: skip
+    _, thought, signed, redacted, *_ = DIALECT.decode_answer(json.dumps(message).encode())
+    parts = Thinking(thought.text, signed.signature), Thinking(redacted=redacted.data), ToolCall("a", "f", "{}")
+    messages = (*HI, Message("assistant", parts), Message("user", (ToolResult("a", ()),)))
+
+    body, lost = encoded(messages=messages, reasoning=Reasoning(effort="low"))
+
+    assert body["messages"][1]["content"] == message["content"]
+    assert (body["thinking"]["type"], lost) == ("enabled", ())
 
 
 # tools

@@ -224,8 +224,18 @@ def test_the_client_library_raises_an_error_of_the_stream(streamed, client_of):
     assert "broken" in str(raised.value)
 
 
-def test_signatures_and_encrypted_thoughts_of_other_providers_are_left_out(streamed):
-    with_them = streamed(ThinkingPart("a"), Signature("c2ln"), RedactedThinking("x"), TextPart("b"), End())
+def test_a_signature_ends_its_thoughts(streamed, client_of):
+    stream = streamed(
+        Signature("d.1"), ThinkingPart("a"), Signature("d.2"), ThinkingPart("b"), Finish("stop"), End()
+    )  # fmt: skip
+
+    with client_of(stream).messages.stream(**QUESTION) as received:
+        blocks = received.get_final_message().content
+    assert [(block.thinking, block.signature) for block in blocks] == [("", "d.1"), ("a", "d.2"), ("b", "")]
+
+
+def test_encrypted_thoughts_of_other_providers_are_left_out(streamed):
+    with_them = streamed(ThinkingPart("a"), RedactedThinking("x"), TextPart("b"), End())
 
     assert with_them == streamed(ThinkingPart("a"), TextPart("b"), End())
 
