@@ -89,16 +89,28 @@ def history_out(messages: Sequence[Message], quirks: Quirks, lost: set[str]) -> 
     messages = messages if quirks.takes_late_system else with_one_system(messages)
     pairing = Pairing(messages, quirks.max_call_id_characters)
     written: list[WrittenMessage] = []
+    user: list[Part] = []
+    """What the user's next message has: many chat templates refuse two in a row."""
     for place, message in enumerate(messages):
+        if message.role == "user":
+            user += pairing.parts_of(place)
+            continue
+        _add_user(written, user)
         if message.role == "system":
             written.append(WrittenMessage("system", _content(message.parts)))
-        elif message.role == "assistant":
-            calls = pairing.calls_of(place)
-            written.append(_assistant(message, calls, quirks, lost))
-            _add_results(written, calls, goes_on=place < len(messages) - 1)
-        elif parts := pairing.parts_of(place):
-            _add_user(written, _content(parts))
+            continue
+        calls = pairing.calls_of(place)
+        written.append(_assistant(message, calls, quirks, lost))
+        user += _add_results(written, calls, goes_on=place < len(messages) - 1)
+    _add_user(written, user)
     return written
+
+
+def _add_user(written: list[WrittenMessage], parts: list[Part]) -> None:
+    """Add a user's message with *parts*, if there are any, and empty the list."""
+    if parts:
+        written.append(WrittenMessage("user", _content(parts)))
+        parts.clear()
 
 
 def _assistant(message: Message, calls: Sequence[PairedCall], quirks: Quirks, lost: set[str]) -> WrittenMessage:
@@ -129,9 +141,9 @@ def _call(call: PairedCall, quirks: Quirks, mark: str) -> _Call:
     )
 
 
-def _add_results(written: list[WrittenMessage], calls: Sequence[PairedCall], *, goes_on: bool) -> None:
-    """Add the results of *calls*, and what only a user's message can have of them after all of them."""
-    shown: list[WrittenPart] = []
+def _add_results(written: list[WrittenMessage], calls: Sequence[PairedCall], *, goes_on: bool) -> list[Part]:
+    """Add the results of *calls*, and return what only a user's message can have of them."""
+    shown: list[Part] = []
     for call in calls:
         result = call.result
         if result is None:
@@ -139,32 +151,13 @@ def _add_results(written: list[WrittenMessage], calls: Sequence[PairedCall], *, 
                 written.append(WrittenMessage("tool", "", tool_call_id=call.id))
             continue
         texts = [text for part in result.parts if (text := _text_of(part)) is not None]
-        others = [_part(part) for part in result.parts if _text_of(part) is None]
+        others = [part for part in result.parts if _text_of(part) is None]
         text = "\n".join(texts) or (NOTE_OF_IMAGES if others else "")
         if result.is_error and not text.startswith("Error"):
             text = ERROR + text
         written.append(WrittenMessage("tool", text, tool_call_id=call.id))
         shown += others
-    if shown:
-        written.append(WrittenMessage("user", shown))
-
-
-def _add_user(written: list[WrittenMessage], content: str | list[WrittenPart]) -> None:
-    """Add a user's message, to the last one if that is a user's: many chat templates refuse two in a row."""
-    if not written or written[-1].role != "user":
-        written.append(WrittenMessage("user", content))
-        return
-    before = written[-1].content
-    if isinstance(before, str) and isinstance(content, str):
-        written[-1].content = f"{before}\n{content}"
-    else:
-        written[-1].content = [*_as_parts(before), *_as_parts(content)]
-
-
-def _as_parts(content: str | list[WrittenPart] | None) -> list[WrittenPart]:
-    if isinstance(content, list):
-        return content
-    return [_TextPart(content)] if content else []
+    return shown
 
 
 def _content(parts: Iterable[Part]) -> str | list[WrittenPart]:

@@ -1,5 +1,6 @@
 """Finds the result of each tool call in the history of a chat."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Final
@@ -21,7 +22,6 @@ class PairedCall(msgspec.Struct):
     arguments: str
     signature: str
     """Of Google; empty: none."""
-    given_id: str
     result: ToolResult | None = None
 
 
@@ -38,12 +38,16 @@ class Pairing:
         self._parts: dict[int, tuple[Part, ...]] = {}
         """What is not a result with a call, by the place of the message."""
         self._count = 0
-        self._waiting: list[PairedCall] = []
+        self._waiting: dict[int, PairedCall] = {}
+        """Calls without a result, by their number in the history."""
+        self._in_order: deque[int] = deque()
+        self._by_id: dict[str, deque[int]] = {}
+        self._by_name: dict[str, deque[int]] = {}
+        """The numbers of calls, of which some may have a result."""
         self._answered: set[str] = set()
         for place, message in enumerate(messages):
             if message.role == "assistant":
-                self._calls[place] = calls = [self._call(part) for part in message.parts if isinstance(part, ToolCall)]
-                self._waiting += calls
+                self._calls[place] = [self._call(part) for part in message.parts if isinstance(part, ToolCall)]
             else:
                 self._parts[place] = tuple(self._unpaired(message))
 
@@ -61,22 +65,34 @@ class Pairing:
         id_ = own or f"call_{self._count}"
         if self._max_id_characters is not None and len(id_) > self._max_id_characters:
             id_ = f"call_{sha256(id_.encode()).hexdigest()[:_HASH_CHARACTERS]}"
-        return PairedCall(id_, call.name, call.arguments, signature, call.id)
+        paired = PairedCall(id_, call.name, call.arguments, signature)
+        self._waiting[self._count] = paired
+        self._in_order.append(self._count)
+        self._by_id.setdefault(call.id, deque()).append(self._count)
+        self._by_name.setdefault(call.name, deque()).append(self._count)
+        return paired
 
     def _unpaired(self, message: Message) -> Iterator[Part]:
         for part in message.parts:
             if not isinstance(part, ToolResult):
                 yield part
-            elif (call := self._find(part)) is not None:
+            elif (call := self._taken(part)) is not None:
                 call.result = part
-                self._waiting.remove(call)
                 self._answered.add(part.call_id)
             elif not part.call_id or part.call_id not in self._answered:
                 # What the client sent is not dropped only because the call was.
                 yield from part.parts
 
-    def _find(self, result: ToolResult) -> PairedCall | None:
+    def _taken(self, result: ToolResult) -> PairedCall | None:
+        """Return the call of *result*, which does not wait any more."""
         if result.call_id:
-            return next((call for call in self._waiting if call.given_id == result.call_id), None)
-        named = (call for call in self._waiting if call.name == result.name)
-        return next(named, self._waiting[0] if self._waiting else None)
+            return self._first(self._by_id.get(result.call_id))
+        named = self._first(self._by_name.get(result.name))
+        return self._first(self._in_order) if named is None else named
+
+    def _first(self, numbers: deque[int] | None) -> PairedCall | None:
+        """Return the first of the calls with these *numbers* that has no result."""
+        while numbers:
+            if (call := self._waiting.pop(numbers.popleft(), None)) is not None:
+                return call
+        return None

@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from nexus.translation.chat import ChatRequest, JsonFormat, OneTool, Reasoning, Tool, ToolChoice
 from nexus.translation.dialect import EncodedRequest, Target
 from nexus.translation.openai.history_out import WrittenMessage, history_out
-from nexus.translation.openai.schemas import adapted
+from nexus.translation.openai.schemas import Schemas
 from nexus.translation.quirks import Quirks
 
 _EMPTY_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
@@ -108,18 +108,19 @@ _SAMPLED: Final = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequen
 def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
     quirks = target.quirks
     lost = set(_never_said(chat))
+    schemas = Schemas(quirks)
     request = _Request(
         model=target.model,
         messages=history_out(chat.messages, quirks, lost),
         stream=chat.is_stream,
         # Always: Nexus counts the tokens of each answer.
         stream_options=_StreamOptions(include_usage=True) if chat.is_stream else None,
-        response_format=None if chat.format is None else _format(chat.format, quirks),
+        response_format=None if chat.format is None else _format(chat.format, quirks, schemas),
     )
     if chat.max_tokens is not None:
         setattr(request, quirks.max_tokens_key, chat.max_tokens)
     if chat.tools:
-        request.tools = [_tool(tool, quirks) for tool in chat.tools]
+        request.tools = [_tool(tool, schemas) for tool in chat.tools]
         request.tool_choice = _choice(chat.tool_choice)
         # True is what every server does by default, and some refuse it.
         request.parallel_tool_calls = False if chat.parallel_tools is False else None
@@ -141,8 +142,8 @@ def _never_said(chat: ChatRequest) -> Iterator[str]:
         yield "keep_alive"
 
 
-def _tool(tool: Tool, quirks: Quirks) -> _Tool:
-    schema = adapted(tool.schema or _EMPTY_SCHEMA, quirks)
+def _tool(tool: Tool, schemas: Schemas) -> _Tool:
+    schema = schemas.adapted(tool.schema or _EMPTY_SCHEMA)
     return _Tool(_Function(tool.name, tool.description, schema, tool.is_strict))
 
 
@@ -150,10 +151,10 @@ def _choice(choice: ToolChoice | None) -> str | _Choice | None:
     return _Choice(_Named(choice.name)) if isinstance(choice, OneTool) else choice
 
 
-def _format(asked: JsonFormat, quirks: Quirks) -> _Format:
+def _format(asked: JsonFormat, quirks: Quirks, schemas: Schemas) -> _Format:
     if asked.schema is None:
         return _Format("json_object") if quirks.has_json_object else _Format("json_schema", _ANY_OBJECT)
-    schema = _JsonSchema(asked.name or _FORMAT_NAME, adapted(asked.schema, quirks), asked.is_strict)
+    schema = _JsonSchema(asked.name or _FORMAT_NAME, schemas.adapted(asked.schema), asked.is_strict)
     return _Format("json_schema", schema)
 
 

@@ -9,8 +9,8 @@ from nexus.translation.quirks import Quirks
 
 MAX_DEPTH: Final = 64
 """Deeper schemas are cut; so are those that refer to themselves, where references cannot be sent."""
-MAX_NODES: Final = 20_000
-"""References that are replaced can make a schema grow exponentially."""
+MAX_NODES: Final = 200_000
+"""Per request, as references that are replaced can make a schema grow exponentially."""
 
 _DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 _NAMED: Final = frozenset({"properties"})
@@ -19,24 +19,23 @@ _ANYTHING: Final = "string"
 """The type of a node that allows any: the provider requires one."""
 
 
-def adapted(schema: msgspec.Raw, quirks: Quirks) -> msgspec.Raw:
-    """Return *schema* as the provider takes it: byte for byte, unless it takes only some keys."""
-    if not quirks.schema_keys:
-        return schema
-    try:
-        decoded = _DECODER.decode(schema)
-    except msgspec.DecodeError:
-        return schema
-    return msgspec.Raw(msgspec.json.encode(_Adapting(decoded, quirks.schema_keys).node(decoded, ())))
+class Schemas:
+    """The schemas of one request, as its provider takes them."""
 
-
-class _Adapting:
-    """One schema, which its references are found in."""
-
-    def __init__(self, root: Mapping[str, Any], keys: frozenset[str]) -> None:
-        self._root = root
-        self._keys = keys
+    def __init__(self, quirks: Quirks) -> None:
+        self._keys = quirks.schema_keys
+        self._root: Mapping[str, Any] = {}
         self._nodes = 0
+
+    def adapted(self, schema: msgspec.Raw) -> msgspec.Raw:
+        """Return *schema* byte for byte, unless the provider takes only some keys."""
+        if not self._keys:
+            return schema
+        try:
+            self._root = _DECODER.decode(schema)
+        except msgspec.DecodeError:
+            return schema
+        return msgspec.Raw(msgspec.json.encode(self.node(self._root, ())))
 
     def node(self, node: Any, within: tuple[str, ...]) -> dict[str, Any]:
         """Return *node* in the provider's part of the language; *within* has the references that led to it."""
