@@ -14,6 +14,7 @@ SMALLEST = {
     "bench_metrics": {"EXCHANGES": 4, "ROUNDS": 1, "BACKENDS": 2, "MODELS": 2},
     "bench_routing": {"REQUESTS": 2, "ROUNDS": 1, "BACKENDS": 2},
     "bench_tracing": {"EXCHANGES": 2, "ROUNDS": 1},
+    "bench_translation": {"ROUNDS": 1, "STREAMS": 1, "TOKENS": 4, "TURNS": 2, "REPEATS": 1},
     "bench_viewers": {"BACKENDS": 1, "MODELS_EACH": 1, "VIEWERS": 1, "SETTLE_S": 0.2, "LOOK_S": 0.5},
     "bench_wire": {"ROUNDS": 1, "LONGEST_S": 0.0},
 }
@@ -36,7 +37,7 @@ def test_all_of_them_are_tried():
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_it_runs_and_says_something(name):
-    if name == "bench_viewers" and sys.platform != "linux":
+    if name in {"bench_translation", "bench_viewers"} and sys.platform != "linux":
         pytest.skip("it reads the time that a process took from /proc")
 
     # In a process of its own: some of them configure logging, or count memory, for all that runs beside them.
