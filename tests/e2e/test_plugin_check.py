@@ -59,6 +59,8 @@ def test_a_file_is_checked_too(command, tmp_path):
     (tmp_path / "night.py").write_text(
         source.replace("stage=self.name", 'stage="privacy"').replace("on_error", "other")
     )
+    # At every hour of which the check makes a request, and not only at some of them.
+    (tmp_path / "nexus.toml").write_text("[plugins.night]\nfirst_hour = 8\nlast_hour = 8\n")
 
     checked = command("plugins", "check", "night", "--plugin", "night.py")
 
