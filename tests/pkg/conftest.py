@@ -1,12 +1,14 @@
 """Builds all distributions once, and installs the core into an empty venv."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
@@ -24,13 +26,17 @@ START_S = 20.0
 def dist(tmp_path_factory):
     """The folder with the sdist and the wheel of each distribution."""
     folder = tmp_path_factory.mktemp("dist")
-    # The wheel is built from the sdist, which shows files that the sdist lacks.
-    build("--outdir", folder, ROOT)
-    for name in PLUGINS:
-        source = tmp_path_factory.mktemp("source") / name
-        shutil.copytree(ROOT / "plugins" / name, source, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-        # The core was built with setuptools from the index; once is enough.
-        build("--no-isolation", "--outdir", folder, source)
+    sources = [tmp_path_factory.mktemp("source") / name for name in PLUGINS]
+    for source in sources:
+        original = ROOT / "plugins" / source.name
+        shutil.copytree(original, source, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    with ThreadPoolExecutor(os.cpu_count()) as builds:
+        # The wheel is built from the sdist, which shows files that the sdist lacks.
+        built = [builds.submit(build, "--outdir", folder, ROOT)]
+        # The core is built with setuptools from the index; once is enough.
+        built += [builds.submit(build, "--no-isolation", "--outdir", folder, source) for source in sources]
+    for each in built:
+        each.result()
     return folder
 
 
