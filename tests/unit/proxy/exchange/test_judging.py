@@ -18,7 +18,8 @@ EVENTS = (b"Content-Type", b"text/event-stream")
 def failover():
     """One that was asked for a chat."""
     request = SimpleNamespace(method=b"POST", endpoint=CHAT, protocol=PROTOCOLS["openai"])
-    return SimpleNamespace(request=request, kept=None, requirements=SimpleNamespace(references=()))
+    settings = SimpleNamespace(router=SimpleNamespace(translations={}))
+    return SimpleNamespace(request=request, kept=None, requirements=SimpleNamespace(references=()), settings=settings)
 
 
 @pytest.mark.parametrize(
