@@ -1,7 +1,7 @@
 """Decodes the input items of a request of the Responses API."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -86,7 +86,7 @@ class Turns:
     def add(self, item: _Item) -> None:
         """Add *item*. :raises RequestError: it is invalid, or stands for what only its own server knows."""
         type_ = item.type or ("message" if item.role else "item_reference")
-        if (read_item := _ITEMS.get(type_)) is not None:
+        if (read_item := self._METHODS.get(type_)) is not None:
             read_item(self, item)
         elif type_ in TYPE_OF_CALL:
             self._add_fixed_call(TYPE_OF_CALL[type_], item)
@@ -199,6 +199,21 @@ class Turns:
         embedded = embedded_in(url)
         return Image(url=url) if embedded is None else Image(embedded.data, embedded.media_type)
 
+    _METHODS: ClassVar[Mapping[str, Callable[..., None]]] = {
+        "message": _add_message,
+        "function_call": _add_call,
+        "function_call_output": _add_output,
+        "custom_tool_call": _add_custom_call,
+        "custom_tool_call_output": _add_output,
+        "reasoning": _add_reasoning,
+        "additional_tools": _add_tools,
+        "item_reference": _refuse_reference,
+        "compaction": _refuse_compaction,
+        "compaction_trigger": _refuse_compaction,
+        "context_compaction": _refuse_compaction,
+    }
+    """By type; of the types that are not here, a server runs the tools."""
+
 
 _ROLES: Final[Mapping[str, Role]] = {
     "user": "user",
@@ -206,20 +221,6 @@ _ROLES: Final[Mapping[str, Role]] = {
     "system": "system",
     "developer": "system",
 }
-_ITEMS: Final[Mapping[str, Callable[[Turns, _Item], None]]] = {
-    "message": Turns._add_message,  # noqa: SLF001 - a table of its own methods
-    "function_call": Turns._add_call,  # noqa: SLF001
-    "function_call_output": Turns._add_output,  # noqa: SLF001
-    "custom_tool_call": Turns._add_custom_call,  # noqa: SLF001
-    "custom_tool_call_output": Turns._add_output,  # noqa: SLF001
-    "reasoning": Turns._add_reasoning,  # noqa: SLF001
-    "additional_tools": Turns._add_tools,  # noqa: SLF001
-    "item_reference": Turns._refuse_reference,  # noqa: SLF001
-    "compaction": Turns._refuse_compaction,  # noqa: SLF001
-    "compaction_trigger": Turns._refuse_compaction,  # noqa: SLF001
-    "context_compaction": Turns._refuse_compaction,  # noqa: SLF001
-}
-"""By type; of the types that are not here, a server runs the tools."""
 
 
 def _has_results(parts: list[Part]) -> bool:

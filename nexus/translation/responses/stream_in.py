@@ -1,7 +1,7 @@
 """Reads streams of backends with the Responses API."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -27,6 +27,8 @@ class _Event(msgspec.Struct):
     type: str | None = None
     delta: str | None = None
     output_index: int | None = None
+    content_index: int | None = None
+    summary_index: int | None = None
     item_id: str | None = None
     item: ItemOut | None = None
     text: str | None = None
@@ -47,13 +49,15 @@ class ResponsesDecoder:
     the last event: what was not passed on before is passed on where it first comes.
     """
 
-    __slots__ = ("_done", "_ids", "_passed", "_thoughts", "_types")
+    __slots__ = ("_done", "_ids", "_parts", "_passed", "_thoughts", "_types")
 
     def __init__(self) -> None:
         self._done: set[int] = set()
         """The items that are complete."""
         self._ids: dict[str, int] = {}
         """The place of each item by its ids; some servers give the places only once, or not at all."""
+        self._parts: set[tuple[int, int]] = set()
+        """The parts of items that were passed on, by the places of both."""
         self._passed: set[int] = set()
         """The items with content that was passed on."""
         self._thoughts: dict[int, str] = {}
@@ -65,7 +69,7 @@ class ResponsesDecoder:
         found = read(_EVENT, event.content)
         if found is None:
             return ()
-        read_event = _EVENTS.get(found.type or event.name.decode(errors="replace"))
+        read_event = self._METHODS.get(found.type or event.name.decode(errors="replace"))
         if read_event is not None:
             return read_event(self, found)
         # Some servers break off with an error of another API.
@@ -83,13 +87,13 @@ class ResponsesDecoder:
 
     def _text(self, event: _Event) -> Iterator[AnswerEvent]:
         if event.delta:
-            self._note(self._index_of(event), "message")
+            self._note(self._index_of(event), event, "message")
             yield TextPart(event.delta)
 
     def _text_done(self, event: _Event) -> Iterator[AnswerEvent]:
         index, text = self._index_of(event), event.text or event.refusal
-        if text and index not in self._passed:
-            self._note(index, "message")
+        if text and (index, _part_of(event)) not in self._parts:
+            self._note(index, event, "message")
             yield TextPart(text)
 
     def _arguments(self, event: _Event) -> Iterator[AnswerEvent]:
@@ -107,14 +111,14 @@ class ResponsesDecoder:
     def _thinking(self, event: _Event) -> Iterator[AnswerEvent]:
         index, form = self._index_of(event), _form_of(event)
         if event.delta and self._thoughts.setdefault(index, form) == form:
-            self._note(index, "reasoning")
+            self._note(index, event, "reasoning")
             yield ThinkingPart(event.delta)
 
     def _thinking_done(self, event: _Event) -> Iterator[AnswerEvent]:
-        index = self._index_of(event)
-        if event.text and index not in self._passed:
-            self._thoughts[index] = _form_of(event)
-            self._note(index, "reasoning")
+        index, form = self._index_of(event), _form_of(event)
+        is_new = (index, _part_of(event)) not in self._parts
+        if event.text and is_new and self._thoughts.setdefault(index, form) == form:
+            self._note(index, event, "reasoning")
             yield ThinkingPart(event.text)
 
     def _next_summary(self, event: _Event) -> Iterator[AnswerEvent]:
@@ -154,8 +158,9 @@ class ResponsesDecoder:
         else:
             yield from signature_of(item)
 
-    def _note(self, index: int, type_: str) -> None:
+    def _note(self, index: int, event: _Event, type_: str) -> None:
         self._passed.add(index)
+        self._parts.add((index, _part_of(event)))
         self._types.add(type_)
 
     def _place_of(self, event: _Event, item: ItemOut) -> int:
@@ -175,36 +180,39 @@ class ResponsesDecoder:
             return event.output_index
         return self._ids.setdefault(event.item_id or "", len(self._ids))
 
+    _METHODS: ClassVar[Mapping[str, Callable[..., Iterator[AnswerEvent]]]] = {
+        "response.created": _start,
+        "response.in_progress": _start,
+        "response.output_item.added": _add_item,
+        "response.output_item.done": _end_item,
+        "response.output_text.delta": _text,
+        "response.output_text.done": _text_done,
+        "response.refusal.delta": _text,
+        "response.refusal.done": _text_done,
+        "response.function_call_arguments.delta": _arguments,
+        "response.function_call_arguments.done": _arguments_done,
+        "response.custom_tool_call_input.delta": _arguments,
+        "response.custom_tool_call_input.done": _arguments_done,
+        "response.reasoning_summary_part.added": _next_summary,
+        "response.reasoning_summary_text.delta": _thinking,
+        "response.reasoning_summary_text.done": _thinking_done,
+        "response.reasoning_text.delta": _thinking,
+        "response.reasoning_text.done": _thinking_done,
+        "response.completed": _end,
+        "response.incomplete": _incomplete,
+        "response.failed": _fail,
+    }
+    """By type; other events report what tools of the server do, or repeat what these say."""
+
 
 _UNKNOWN_PLACE: Final = -1
 """From here on downwards, places are made for items that only the last event has."""
 _SUMMARY: Final = "summary"
 
 
+def _part_of(event: _Event) -> int:
+    return event.content_index or event.summary_index or 0
+
+
 def _form_of(event: _Event) -> str:
     return _SUMMARY if event.type is not None and "summary" in event.type else "whole"
-
-
-_EVENTS: Final[Mapping[str, Callable[[ResponsesDecoder, _Event], Iterator[AnswerEvent]]]] = {
-    "response.created": ResponsesDecoder._start,  # noqa: SLF001 - a table of its own methods
-    "response.in_progress": ResponsesDecoder._start,  # noqa: SLF001
-    "response.output_item.added": ResponsesDecoder._add_item,  # noqa: SLF001
-    "response.output_item.done": ResponsesDecoder._end_item,  # noqa: SLF001
-    "response.output_text.delta": ResponsesDecoder._text,  # noqa: SLF001
-    "response.output_text.done": ResponsesDecoder._text_done,  # noqa: SLF001
-    "response.refusal.delta": ResponsesDecoder._text,  # noqa: SLF001
-    "response.refusal.done": ResponsesDecoder._text_done,  # noqa: SLF001
-    "response.function_call_arguments.delta": ResponsesDecoder._arguments,  # noqa: SLF001
-    "response.function_call_arguments.done": ResponsesDecoder._arguments_done,  # noqa: SLF001
-    "response.custom_tool_call_input.delta": ResponsesDecoder._arguments,  # noqa: SLF001
-    "response.custom_tool_call_input.done": ResponsesDecoder._arguments_done,  # noqa: SLF001
-    "response.reasoning_summary_part.added": ResponsesDecoder._next_summary,  # noqa: SLF001
-    "response.reasoning_summary_text.delta": ResponsesDecoder._thinking,  # noqa: SLF001
-    "response.reasoning_summary_text.done": ResponsesDecoder._thinking_done,  # noqa: SLF001
-    "response.reasoning_text.delta": ResponsesDecoder._thinking,  # noqa: SLF001
-    "response.reasoning_text.done": ResponsesDecoder._thinking_done,  # noqa: SLF001
-    "response.completed": ResponsesDecoder._end,  # noqa: SLF001
-    "response.incomplete": ResponsesDecoder._incomplete,  # noqa: SLF001
-    "response.failed": ResponsesDecoder._fail,  # noqa: SLF001
-}
-"""By type; other events report what tools of the server do, or repeat what these say."""

@@ -163,6 +163,16 @@ def test_the_parts_of_a_summary_are_apart():
     assert "".join(event.text for event in found if isinstance(event, ThinkingPart)) == "a\n\nb"
 
 
+def test_each_part_that_comes_only_at_its_end_is_passed_on():
+    texts = [_event("output_text.done", 1, content_index=part, text=text) for part, text in enumerate("ab")]
+    thoughts = [_event("reasoning_text.done", content_index=part, text=text) for part, text in enumerate("cd")]
+
+    found = read(CREATED, *thoughts, *texts, COMPLETED)
+
+    assert "".join(event.text for event in found if isinstance(event, TextPart)) == "ab"
+    assert "".join(event.text for event in found if isinstance(event, ThinkingPart)) == "cd"
+
+
 def test_encrypted_thoughts_come_back_to_their_server():
     item = {**THOUGHTS, "encrypted_content": "gAAA=="}
     found = read(CREATED, _event("reasoning_summary_text.delta", delta="hm"), _done(item), COMPLETED)
