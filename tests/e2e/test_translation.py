@@ -71,7 +71,7 @@ def backends():
     with ExitStack() as running:
         for name, path in PATHS.items():
             missing = tuple(other for other in PATHS.values() if other != path)
-            model = SimulatedModel(name, 8192, ("completion", "tools", "thinking", "vision"))
+            model = SimulatedModel(name, 8192, ("completion", "tools", "thinking", "vision", "embedding"))
             kind = "ollama" if name == "ollama" else "generic"
             settings = Settings(
                 name=f"{name}-1", kind=kind, models=(model,), script=SCRIPT, is_strict=True, missing_paths=missing
@@ -210,6 +210,27 @@ def test_a_stream_that_fails_raises(libraries, backends, client, backend, fault)
 
     with pytest.raises(library.failures):
         list(library.words(Asked(model=backend)))
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize("backend", ["openai", "responses", "anthropic"])
+def test_a_completion_of_ollama_is_answered(nexus, backend, is_stream):
+    answer = ask(nexus.url, "/api/generate", {"model": backend, "prompt": "hello", "stream": is_stream})
+    lines = [json.loads(line) for line in answer.body.splitlines()]
+
+    assert "".join(line["response"] for line in lines) == "I look at both"
+    assert (lines[-1]["done"], lines[-1]["done_reason"]) == (True, "stop")
+
+
+@pytest.mark.parametrize(
+    ("path", "model", "member"),
+    [("/v1/embeddings", "ollama", "data"), ("/api/embed", "openai", "embeddings")],
+)
+def test_texts_are_embedded_in_the_other_dialect(nexus, path, model, member):
+    answer = ask(nexus.url, path, {"model": model, "input": ["one", "two"]})
+
+    assert answer.headers["X-Nexus-Translated"]
+    assert len(json.loads(answer.body)[member]) == 2
 
 
 def test_a_reply_names_its_translation_and_what_was_lost(nexus):
