@@ -13,6 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from nexus.app.process.memory import BUSY_GROWTH_BYTES
 from nexus.simulator import HugeEvent, Stall
 from nexus.testing.fleets import table_of
 from nexus.testing.waiting import until
@@ -106,7 +107,8 @@ def test_clients_that_never_read_hold_little_and_not_for_long(nexus, send):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     in_flight = metric(nexus, "nexus_requests_in_flight")
-    until(lambda: resident_mib(nexus) < before + NEAR_MIB, within_s=60)
+    # As a request is under way, less than this is not worth a trim; see nexus.app.process.memory.
+    until(lambda: resident_mib(nexus) < before + BUSY_GROWTH_BYTES / MIB, within_s=60)
 
     assert Counter((line["ending"], line["termination"], line["model"]) for line in lines) == {
         ("client_stalled", "cD", "streamed"): CLIENTS,
