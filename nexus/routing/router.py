@@ -194,9 +194,10 @@ class Routing:
 
     def note_unserved(self, reserved: Reserved) -> None:
         """Let the backend of *reserved*, the last reservation, be asked at another endpoint, as it lacks this one."""
-        others = self._router.translations.get(self.request.endpoint.name, ())
-        if reserved.translated_to is None and not reserved.backend.endpoints.isdisjoint(others):
-            self._unserved |= {(reserved.backend.name, self.request.endpoint.name)}
+        endpoint, name = self.request.endpoint.name, reserved.backend.name
+        self._unserved |= {(name, reserved.translated_to or endpoint)}
+        possible = reserved.backend.endpoints & {endpoint, *self._router.translations.get(endpoint, ())}
+        if not self._unserved.issuperset((name, each) for each in possible):
             self.give_back(reserved)
 
     def note_too_long(self, reserved: Reserved, limit: int | None) -> None:

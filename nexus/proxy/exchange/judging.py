@@ -58,7 +58,7 @@ def _judge_status(failover: "Failover", attempt: Attempt, response: Response) ->
         raise UpstreamError(fault, f"it answered {status}", status=status, is_refusal=is_refusal)
     if _is_search(failover):
         resources.refuse_if_elsewhere(failover.requirements, response)
-    if _may_be_translated(failover, attempt) and names_unknown_path(status, response.body):
+    if names_unknown_path(status, response.body) and _has_translations(failover):
         fleet.report_unsupported(attempt.backend.id, response.expected.endpoint.name, attempt.reserved.model)
         failover.routing.note_unserved(attempt.reserved)
         raise UpstreamError(UpstreamFault.STATUS, f"it answered {status}", status=status, is_refusal=True)
@@ -69,8 +69,9 @@ def _judge_status(failover: "Failover", attempt: Attempt, response: Response) ->
         raise UpstreamError(UpstreamFault.STATUS, f"it answered {status}", status=status)
 
 
-def _may_be_translated(failover: "Failover", attempt: Attempt) -> bool:
-    return attempt.translation is None and failover.request.endpoint.name in failover.settings.router.translations
+def _has_translations(failover: "Failover") -> bool:
+    """Whether the backend may be asked at another endpoint."""
+    return failover.request.endpoint.name in failover.settings.router.translations
 
 
 def as_context_error(failover: "Failover", attempt: Attempt, exc: UpstreamError) -> UpstreamError:

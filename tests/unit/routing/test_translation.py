@@ -5,6 +5,7 @@ import pytest
 from nexus.config.schema import RoutingConfig
 from nexus.routing.assembly import build_router
 from nexus.routing.core_stages.analyze import Analyze
+from nexus.routing.decision import Reject
 from nexus.testing.builders import make_backend, make_fleet, make_intent
 from nexus.wire.protocols import EVERY
 
@@ -53,6 +54,19 @@ def test_an_endpoint_that_a_backend_does_not_support_is_the_last_choice(decide):
 
     assert decide(fleet).translated_to == "openai.chat"
     assert decide(alone).translated_to is None
+
+
+def test_a_backend_is_asked_at_each_endpoint_in_turn_as_long_as_it_lacks_them(routing):
+    fleet = make_fleet(backend("a", "anthropic.messages", *OTHERS))
+    search = routing(build_router(RoutingConfig(), translations={"anthropic.messages": OTHERS}), endpoint=MESSAGES)
+    asked = []
+
+    while not isinstance(reserved := search.next(fleet), Reject):
+        asked.append(reserved.translated_to)
+        reserved.backend.load.release()
+        search.note_unserved(reserved)
+
+    assert asked == [None, *OTHERS]
 
 
 def test_a_stage_can_tell_which_backends_need_a_translation():
