@@ -37,7 +37,7 @@ def _events(message: _Message) -> Iterator[AnswerEvent]:
     for index, block in enumerate(message.content):
         if block.type == "tool_use":
             yield ToolBegin(index, block.id or "", block.name or "")
-            yield ToolArguments(index, bytes(block.input).decode())
+            yield ToolArguments(index, bytes(block.input).decode(errors="replace"))
             yield ToolEnd(index)
         else:
             yield from parts_of(block)

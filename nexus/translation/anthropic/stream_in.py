@@ -67,7 +67,8 @@ class StreamIn:
     def _block_start(self, event: "_Event") -> Iterable[AnswerEvent]:
         block = event.content_block
         if block.type == "tool_use":
-            self._calls[event.index] = "" if bytes(block.input) in _NO_INPUT else bytes(block.input).decode()
+            given = bytes(block.input)
+            self._calls[event.index] = "" if given in _NO_INPUT else given.decode(errors="replace")
             return (ToolBegin(event.index, block.id or "", block.name or ""),)
         if block.type not in _PARTS:
             self._skipped.add(event.index)

@@ -32,15 +32,18 @@ def failure_in(document: bytes) -> Failure:
     return Failure(status_of(decoded), _message(decoded) or "the backend reported an error", _code(decoded))
 
 
-def _message(error: object) -> str:
-    """Return the text of *error*, whose member FastAPI calls ``detail``."""
+def _message(error: object, levels: int = 8) -> str:
+    """Return the text of *error*, whose member FastAPI calls ``detail``, if it is at most *levels* deep."""
     if isinstance(error, str):
         return presentable(error)
+    if levels == 0:
+        return ""
     if isinstance(error, list):
-        return "; ".join(filter(None, map(_message, error[:_MAX_DETAILS])))
+        return "; ".join(filter(None, (_message(detail, levels - 1) for detail in error[:_MAX_DETAILS])))
     if not isinstance(error, dict):
         return ""
-    return next((text for name in ("message", "msg", "detail", "error") if (text := _message(error.get(name)))), "")
+    texts = (_message(error.get(name), levels - 1) for name in ("message", "msg", "detail", "error"))
+    return next(filter(None, texts), "")
 
 
 _MAX_DETAILS: Final = 5

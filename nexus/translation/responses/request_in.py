@@ -7,6 +7,7 @@ import msgspec
 
 from nexus.errors import RequestError
 from nexus.translation.chat import ChatRequest, JsonFormat, Reasoning
+from nexus.translation.reading import decode_body
 from nexus.translation.refusals import not_translatable
 from nexus.translation.responses.items_in import INPUT, Turns
 from nexus.translation.responses.tools_in import CHOICE, TOOLS, Toolbox
@@ -107,9 +108,7 @@ class _Fields:
     """The members of a body that are not null; each is decoded when it is taken."""
 
     def __init__(self, body: bytes) -> None:
-        members = read(_OBJECT, body)
-        if members is None:
-            raise RequestError("invalid_json", "the body must be a JSON object")
+        members = decode_body(_OBJECT, body)
         self._all = {name: value for name, value in members.items() if bytes(value) != b"null"}
         self._rest = dict(self._all)
         self._lost_within: set[str] = set()

@@ -215,3 +215,13 @@ def test_a_whole_answer_has_the_same_events():
 def test_what_is_no_message_is_refused(body):
     with pytest.raises(ValueError, match="no message"):
         DIALECT.decode_answer(body)
+
+
+def test_arguments_with_invalid_utf_8_are_passed_on_with_marks():
+    block = b'{"type":"tool_use","id":"t","name":"get","input":{"a":"\xff"}}'
+    [_, arguments, *_] = DIALECT.decode_answer(b'{"content":[%b]}' % block)[1:]
+    stream = DIALECT.open_decoder()
+    stream.decode(Event(b"", b'{"type":"content_block_start","index":0,"content_block":%b}' % block))
+
+    assert arguments == ToolArguments(0, '{"a":"\N{REPLACEMENT CHARACTER}"}')
+    assert arguments in stream.decode(Event(b"", b'{"type":"content_block_stop","index":0}'))

@@ -62,3 +62,9 @@ def test_an_error_is_written_as_openai_writes_it(status, kind):
     error = {"message": "no", "type": kind, "param": None, "code": "c"}
 
     assert {"error": error} == json.loads(DIALECT.encode_error(Failure(status, "no", "c"), "id"))
+
+
+def test_an_error_in_many_brackets_is_read_as_far_as_it_makes_sense():
+    body = b'{"error":{"message":' + b"[" * 900 + b'"busy"' + b"]" * 900 + b"}}"
+
+    assert DIALECT.decode_error(500, body) == Failure(500, "the backend answered with status 500")
