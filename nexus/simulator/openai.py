@@ -197,16 +197,14 @@ class _TextShape(_Shape):
 
 async def _stream(call: Call, reply: Reply, shape: _Shape) -> Events:
     finish = FINISH_REASONS[reply.finish]
-    is_in_last = call.dialect.finishes_with_last_token
+    finishing = len(reply.tokens) if call.dialect.finishes_with_last_token else None
     sent, last = 0, -1
     async for number, spoken, token in call.generate_blocks(reply):
         for event in (*(() if sent else shape.opening()), *(shape.beginning(number, spoken) if number != last else ())):
             yield event
         sent, last = sent + 1, number
-        yield shape.chunk(
-            shape.piece(number, spoken, token), finish if is_in_last and sent == len(reply.tokens) else None
-        )
-    if not is_in_last:
+        yield shape.chunk(shape.piece(number, spoken, token), finish if sent == finishing else None)
+    if finishing is None:
         yield shape.chunk(shape.nothing(), finish, **shape.timings())
     if shape.includes_usage:
         yield shape.usage_chunk()
