@@ -43,6 +43,7 @@ from nexus.wire.streams.event_buffer import EventRoom
 from nexus.wire.streams.scan import StreamScan
 
 NOT_TRANSLATABLE: Final = "not_translatable"
+_NOT_SERVED: Final = frozenset({404, 405, 501})
 
 log = structlog.get_logger("nexus.proxy")
 
@@ -310,7 +311,10 @@ class Failover(msgspec.Struct, eq=False):
             fault=attempt.fault,
             status=exc.status,
         )
-        if self.last_failure is None or attempt.asked is not None or self.last_failure[0].asked is None:
+        before = None if self.last_failure is None else self.last_failure[0]
+        # That another endpoint of a backend is missing, too, says less than its first answer, in the client's protocol.
+        says_more = attempt.translation is None or before is None or exc.status not in _NOT_SERVED
+        if before is None or before.asked is None or (attempt.asked is not None and says_more):
             # What one backend answered says more than the failure to reach the next.
             self.last_failure = attempt, exc, self.record.phase
         attempt.let_go(may_reuse=exc.fault in (UpstreamFault.STATUS, UpstreamFault.CREDENTIALS))

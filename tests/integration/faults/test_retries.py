@@ -106,7 +106,7 @@ async def test_a_status_that_is_no_answer_is_tried_elsewhere_and_counts(start, s
     assert scene.backend("broken").breaker == "open"
 
 
-@pytest.mark.parametrize("status", [400, 405, 409, 411, 413, 415, 422, 451])
+@pytest.mark.parametrize("status", [400, 409, 411, 413, 415, 422, 451])
 async def test_what_the_client_did_wrong_goes_to_the_client(start, script, status):
     strict, other = await script(), await script()
     scene = await start(strict=strict, other=other)
@@ -115,6 +115,18 @@ async def test_what_the_client_did_wrong_goes_to_the_client(start, script, statu
     reply = await scene.ask(CHAT)
 
     assert (reply.status, reply.body, other.attempts) == (status, BUSY, [])
+
+
+async def test_a_method_that_a_server_does_not_know_is_told_where_nothing_else_may_help(start, script):
+    strict, other = await script(), await script()
+    only_chat = {"protocols": ["openai.chat"]}
+    scene = await start(strict=strict, other=other, options={"strict": only_chat, "other": only_chat})
+    for backend in (strict, other):
+        backend.play([ReadRequest(), Send(whole_answer(BUSY, status=405))])
+
+    reply = await scene.ask(CHAT)
+
+    assert (reply.status, reply.body, len(other.attempts)) == (405, BUSY, 1)
 
 
 PAID = {"paid": {"retry_unsafe": False}}
@@ -325,7 +337,7 @@ async def test_what_has_begun_is_never_tried_again(start, script, dialect):
 async def test_what_a_backend_does_not_support_is_asked_of_others_first(start, script):
     embedder, chatter = await script(), await script()
     scene = await start(embedder=embedder, chatter=chatter)
-    embedder.play([ReadRequest(), Send(whole_answer(BUSY, status=501))] * 2)
+    embedder.play([ReadRequest(), Send(whole_answer(BUSY, status=501))] * 20)
     chatter.play([ReadRequest(), Send(CHAT.good_answer)] * 3)
 
     replies = [await scene.ask(CHAT) for _ in range(3)]
@@ -338,7 +350,7 @@ async def test_what_a_backend_does_not_support_is_asked_of_others_first(start, s
 async def test_what_the_only_backend_does_not_support_is_told_in_its_own_words(start, script):
     embedder = await script()
     scene = await start(embedder=embedder)
-    embedder.play([ReadRequest(), Send(whole_answer(BUSY, status=501))] * 2)
+    embedder.play([ReadRequest(), Send(whole_answer(BUSY, status=501))] * 20)
 
     replies = [await scene.ask(CHAT) for _ in range(2)]
 
