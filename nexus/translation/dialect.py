@@ -28,12 +28,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EncodedRequest(msgspec.Struct, frozen=True):
-    """A body, and what could not be said in it."""
+    """A body, and what has no place in it."""
 
     body: bytes
     lost: tuple[str, ...] = ()
-    """Fields of :class:`~nexus.translation.chat.ChatRequest` with no place in this dialect, by the names that most
-    dialects give them, such as ``seed``; without :attr:`ChatRequest.lost`."""
+    """Fields of :class:`~nexus.translation.chat.ChatRequest` with no place in this dialect, by the names that OpenAI's
+    chat gives them, such as ``seed``; without :attr:`ChatRequest.lost`."""
 
 
 class AnswerContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,5 +96,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """Writes the body of an error; the second argument is the request id."""
     has_custom_tools: bool = False
     """Whether its requests can have tools whose input is plain text; elsewhere they become functions."""
+    field_names: Mapping[str, str] = {}
+    """Its own names of the fields in :attr:`EncodedRequest.lost`, where they differ. ``reasoning_effort`` is an effort
+    that the client named, ``budget_tokens`` a number of tokens, ``thinking`` that the model thinks at all."""
     headers: Mapping[bytes, bytes] = {}
     """Headers that its backends require, by lower-case name, such as ``anthropic-version``."""

@@ -15,7 +15,7 @@ from nexus.wire.documents import read
 from nexus.wire.streams.scan import Framing
 
 MESSAGE_TOKENS: Final = 4
-"""What a chat template writes around a message, for tokenizers that are given the text alone."""
+"""What a chat template writes around a message, where only its text is counted or estimated."""
 IMAGE_TOKENS: Final = 1500
 """Anthropic's API counts 1 600 for the largest image that it does not shrink, and engines between 250 and 3 000."""
 FILE_TOKENS: Final = 2000
@@ -32,13 +32,18 @@ def estimated_answer(body: bytes, text_tokens: int) -> bytes:
 
     :param text_tokens: those of its text and tools, as estimated for routing.
     """
-    return count_answer(text_tokens + sum(_ATTACHMENT_TOKENS[found[1]] for found in _ATTACHMENT.finditer(body)))
+    return count_answer(text_tokens + sum(_TOKENS_BESIDES_TEXT[found[1]] for found in _BESIDES_TEXT.finditer(body)))
 
 
-_ATTACHMENT_TOKENS: Final = {b"image": IMAGE_TOKENS, b"document": FILE_TOKENS}
+_TOKENS_BESIDES_TEXT: Final = {
+    b"image": IMAGE_TOKENS,
+    b"document": FILE_TOKENS,
+    b"user": MESSAGE_TOKENS,
+    b"assistant": MESSAGE_TOKENS,
+}
 
 
-_ATTACHMENT: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"(image|document)"')
+_BESIDES_TEXT: Final = re.compile(rb'"(?:type|role)"[ \t\n\r]*+:[ \t\n\r]*+"(image|document|user|assistant)"')
 """In a text, its quotes would be escaped."""
 
 

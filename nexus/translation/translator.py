@@ -1,9 +1,9 @@
 """Translates between any two dialects of a chat."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Protocol
 
-from nexus.translation.chat import ChatRequest
+from nexus.translation.chat import ChatRequest, Reasoning
 from nexus.translation.conversion import About, StreamConversion
 from nexus.translation.custom_tools import Unwrapping, as_functions, names_of
 from nexus.translation.dialect import AnswerContext, Dialect, Target
@@ -38,7 +38,7 @@ class ChatConversion:
         self._renaming = None if longest is None else Renaming(chat, longest)
         encoded = backend.encode_request(self._renaming.renamed(asked) if self._renaming else asked, target)
         self.body = encoded.body
-        self.lost = tuple(sorted({*chat.lost, *encoded.lost}))
+        self.lost = tuple(sorted({*chat.lost, *_as_named_by(client, chat, encoded.lost)}))
         self._client = client
         self._backend = backend
         self._context = _context(chat, about)
@@ -107,6 +107,20 @@ class StreamTranslation:
         for step in self._steps:
             ordered = step.add(ordered)
         return self._encoder.encode(ordered)
+
+
+def _as_named_by(client: Dialect, chat: ChatRequest, lost: Iterable[str]) -> Iterator[str]:
+    """Yield the fields that the dialect of a backend has *lost*, by the names that the client knows."""
+    for name in lost:
+        asked = _asked_as(chat.reasoning) if name == "reasoning_effort" else name
+        yield client.field_names.get(asked, asked)
+
+
+def _asked_as(reasoning: Reasoning) -> str:
+    """Return which field says how much the model may think; the dialects of backends make one effort of all."""
+    if reasoning.effort is not None:
+        return "reasoning_effort"
+    return "thinking" if reasoning.budget_tokens is None else "budget_tokens"
 
 
 def _context(chat: ChatRequest, about: About) -> AnswerContext:

@@ -22,5 +22,13 @@ DIALECT: Final = Dialect(
     open_encoder=StreamOut,
     decode_error=decode_error,
     encode_error=encode_error,
+    field_names={
+        "reasoning_effort": "output_config.effort",
+        "budget_tokens": "thinking.budget_tokens",
+        "response_format": "output_config.format",
+        "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+        "strict": "tools.strict",
+        "user": "metadata.user_id",
+    },
     headers={b"anthropic-version": b"2023-06-01"},
 )

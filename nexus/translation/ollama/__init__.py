@@ -33,6 +33,15 @@ def _open_completion(context: AnswerContext) -> StreamEncoder:
     return LineEncoder(context, GENERATE)
 
 
+_OPTIONS: Final = ("temperature", "top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "stop")
+_FIELD_NAMES: Final = {
+    **{name: f"options.{name}" for name in _OPTIONS},
+    "max_tokens": "options.num_predict",
+    "thinking": "think",
+    "reasoning_effort": "think",
+    "response_format": "format",
+}
+
 DIALECT: Final = Dialect(
     name="ollama",
     endpoint="ollama.chat",
@@ -44,6 +53,7 @@ DIALECT: Final = Dialect(
     open_encoder=_open_chat,
     decode_error=decode_error,
     encode_error=encode_error,
+    field_names=_FIELD_NAMES,
 )
 
 COMPLETION_DIALECT: Final = Dialect(
@@ -57,4 +67,5 @@ COMPLETION_DIALECT: Final = Dialect(
     open_encoder=_open_completion,
     decode_error=decode_error,
     encode_error=encode_error,
+    field_names=_FIELD_NAMES,
 )

@@ -41,4 +41,5 @@ DIALECT: Final = Dialect(
     open_encoder=ChatStreamEncoder,
     decode_error=decode_error,
     encode_error=encode_error,
+    field_names={"thinking": "reasoning_effort"},
 )

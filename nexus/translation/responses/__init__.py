@@ -42,4 +42,13 @@ DIALECT: Final = Dialect(
     decode_error=decode_error,
     encode_error=encode_error,
     has_custom_tools=True,
+    field_names={
+        "thinking": "reasoning.effort",
+        "reasoning_effort": "reasoning.effort",
+        "verbosity": "text.verbosity",
+        "response_format": "text.format",
+        "strict": "tools.strict",
+        "messages.thinking": "input.reasoning",
+        "messages.file": "input.input_file",
+    },
 )

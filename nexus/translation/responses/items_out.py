@@ -118,7 +118,7 @@ class Items:
         own = encrypted_in(thinking.signature)
         if own is None:
             # A server reads only what itself has encrypted.
-            self.lost.add("thinking")
+            self.lost.add("messages.thinking")
             return
         item_id, encrypted = own
         self.items.append(_Reasoning(item_id, [_SummaryText(thinking.text)] if thinking.text else [], encrypted))

@@ -112,3 +112,10 @@ def test_an_estimate_counts_text_tools_images_and_files():
     assert estimated(messages=asked(PNG, PNG, PDF)) == pytest.approx(2 * IMAGE_TOKENS + FILE_TOKENS, abs=90)
     assert estimated(messages=asked({**RESULT, "content": [PNG]})) == pytest.approx(IMAGE_TOKENS, abs=40)
     assert estimated(messages=asked(text)) < IMAGE_TOKENS
+
+
+def test_an_estimate_counts_what_a_chat_template_adds_to_each_message():
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}] * 3
+
+    assert estimate(json.dumps({"model": "m", "messages": turns[:1]}).encode()) >= MESSAGE_TOKENS
+    assert estimate(json.dumps({"model": "m", "messages": turns}).encode()) >= 6 * MESSAGE_TOKENS

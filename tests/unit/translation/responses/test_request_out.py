@@ -194,7 +194,7 @@ def test_thoughts_go_back_only_to_the_server_that_encrypted_them():
         "encrypted_content": "gAAA==",
     }
     assert b"foreign" not in encoded.body
-    assert encoded.lost == ("thinking",)
+    assert encoded.lost == ("messages.thinking",)
 
 
 @pytest.mark.parametrize(
@@ -232,5 +232,5 @@ def test_what_has_no_place_is_listed():
 
 
 def test_stop_sequences_are_refused():
-    with pytest.raises(RequestError, match="'stop' cannot be said"):
+    with pytest.raises(RequestError, match="'stop' cannot be translated"):
         _encoded(_user(Text("hi")), stop=("END",))
