@@ -227,7 +227,7 @@ def _refusal(backend: Backend, model: str, where: Presence, now: float) -> Refus
         is_saturation=True,
         is_preference=True,
         action="Wait, or raise max_loaded_models if there is room for both",
-        retry_in_s=_retry_in_s(left_s, is_in_gap=not any(models[name].in_flight for name in crowd)),
+        retry_in_s=_retry_in_s(left_s, is_in_gap=not any(models[name].in_flight for name in crowd if name in models)),
     )
 
 

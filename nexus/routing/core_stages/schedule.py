@@ -107,8 +107,10 @@ class Schedule(Reconciler):
             return
         silent = remarkably_silent(offers, self._clock(), is_stream=is_stream)
         for backend, model in offers if silent else ():
-            if backend.name in silent and backend in intent:
-                unanswered = len(backend.load.models[model].pace(is_stream=is_stream).waiting)
+            # A server that has restarted since has no figures left, and so is not silent any more.
+            figures = backend.load.models.get(model)
+            if backend.name in silent and backend in intent and figures is not None:
+                unanswered = len(figures.pace(is_stream=is_stream).waiting)
                 reason = (
                     f"Backend has been silent for {silent[backend.name]:.0f} s with {requests(unanswered)} waiting,"
                     " longer than answers take"

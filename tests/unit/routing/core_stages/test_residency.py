@@ -5,6 +5,7 @@ import pytest
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.request import Requirements
 from nexus.domain.residency import end_load
+from nexus.domain.shared_load import Elsewhere
 from nexus.routing.core_stages.residency import MIN_BOUND_S, Residence, Residency
 from nexus.routing.stage.api import Refusal
 from nexus.testing.builders import make_attempt, make_backend, make_intent
@@ -129,6 +130,15 @@ class TestSwaps:
         assert refusal.is_saturation
         assert refusal.reason.startswith("Loading llama3 would evict qwen3, which is in use")
         assert 0 < refusal.retry_in_s <= 5
+
+    def test_it_waits_for_a_model_that_only_other_processes_use(self, stage):
+        backend = mac(loaded=("qwen3",), max_loaded_models=1)
+        backend.load.see_elsewhere(Elsewhere(in_flight=1, models={"qwen3": 1}))
+
+        refusal = reserve(stage, backend)
+
+        assert isinstance(refusal, Refusal)
+        assert refusal.reason.startswith("Loading llama3 would evict qwen3, which is in use")
 
     def test_it_loads_at_once_where_nothing_is_in_use(self, stage):
         backend = mac(loaded=("qwen3",), max_loaded_models=1)
