@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from nexus.wire.documents import read
+from nexus.wire.documents import read, with_whole_characters
 
 INPUT: Final = "input"
 """The only argument of a custom tool where tools take objects."""
@@ -19,12 +19,14 @@ def is_object(text: str) -> bool:
 
 
 def as_object(text: str) -> str:
-    """Return the arguments *text* as an object, byte for byte if it is one.
+    """Return the arguments *text* as an object, byte for byte if it is one, but for halves of characters.
 
     The plain input of a custom tool, and arguments that a model wrote wrongly, become the argument ``input``.
     """
     if not text or text.isspace():
         return "{}"
+    # Anthropic's API refuses a body with half of a character.
+    text = with_whole_characters(text.encode()).decode() if "\\ud" in text or "\\uD" in text else text
     return text if is_object(text) else input_arguments(text)
 
 
