@@ -200,7 +200,7 @@ def begins_in_s(backend: Backend, model: str, where: Presence, offers: list[Offe
 def _refusal(backend: Backend, model: str, where: Presence, now: float) -> Refusal | None:
     """Return why a request for *model* has to wait; None when it is sent now."""
     memory, models = backend.load.memory, backend.load.models
-    if not memory.under_way and len(models) <= (model in models):
+    if not memory.under_way and not backend.load.elsewhere.models and len(models) <= (model in models):
         # It has not been asked for another model.
         return None
     if where is Presence.IN_MEMORY:
