@@ -110,7 +110,8 @@ def test_codex_is_configured_as_in_its_tests(blocks):
     config = tomllib.loads(shown)
 
     provider = {**tested["model_providers"]["nexus"], "env_key": "NEXUS_API_KEY"}
-    assert config == {"model": "qwen3-coder", "model_provider": "nexus", "model_providers": {"nexus": provider}}
+    shared = {name: tested[name] for name in ("model", "model_provider", "model_context_window")}
+    assert config == {**shared, "model_providers": {"nexus": provider}}
 
 
 def test_claude_code_is_configured_as_in_its_tests(root, blocks):

@@ -83,6 +83,7 @@ class Agents:
 CODEX_CONFIG: Final = """
 model = "{model}"
 model_provider = "nexus"
+model_context_window = 65536
 check_for_update_on_startup = false
 
 [model_providers.nexus]
