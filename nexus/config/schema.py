@@ -116,7 +116,8 @@ class LimitsConfig(Section, frozen=True):
     max_held_answer_bytes: Positive = 256 * 1024 * 1024
     """The limit for all buffered answers that are not streamed, not counting the first 64 KiB of each. An answer of up
     to 8 MiB is held until it is complete, so that another backend can be tried if it breaks off, and then until the
-    client has read it. Beyond the limit, an answer is passed on as it arrives."""
+    client has read it; one that is translated, of up to 64 MiB. Beyond the limit, an answer is passed on as it arrives;
+    one that must be translated is an error then."""
 
 
 class WeightsConfig(Section, frozen=True):

@@ -12,6 +12,12 @@ from nexus.wire.responses.nature import ExpectedFormat, Nature
 from nexus.wire.streams.scan import StreamScan
 
 DOCUMENT_TYPE: Final = b"application/json"
+MAX_TRANSLATED_BYTES: Final = 64 * 1024 * 1024
+"""A longer document is not translated. Embeddings of many texts are that long."""
+UNREADABLE: Final = (
+    "its answer cannot be translated: it is compressed, binary, or longer than"
+    f" {MAX_TRANSLATED_BYTES // 1024**2} MiB or what limits.max_held_answer_bytes has left"
+)
 
 
 class Mode(Enum):
@@ -37,6 +43,8 @@ class ExpectedResponse(msgspec.Struct, frozen=True):
     """Makes what reads the response, if it is a stream."""
     accept: bytes = b""
     """The client's ``Accept`` header."""
+    max_bytes: int | None = None
+    """The longest document that is translated; None: it is not translated, and passed on however long it is."""
 
     @property
     def stream_type(self) -> bytes:

@@ -20,7 +20,7 @@ from nexus.proxy.exchange import judging
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
 from nexus.proxy.exchange.early_head import EarlyHead
-from nexus.proxy.exchange.expected_response import ExpectedResponse, Mode
+from nexus.proxy.exchange.expected_response import MAX_TRANSLATED_BYTES, ExpectedResponse, Mode
 from nexus.proxy.exchange.first_byte import begun
 from nexus.proxy.exchange.record import Record
 from nexus.proxy.exchange.rejection import rejection
@@ -263,6 +263,7 @@ class Failover(msgspec.Struct, eq=False):
             # Not a method of this failover: an answer that refers to it would be freed by the garbage collector only.
             partial(_open_scan, protocol, endpoint, plane.event_room, attempt.listener),
             head.accept,
+            max_bytes=None if translation is None else MAX_TRANSLATED_BYTES,
         )
         share = MemoryShare(plane.response_memory)
         response = Response(plane.loop, plane.loop.create_future(), connection, expected, share=share)

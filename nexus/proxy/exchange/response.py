@@ -10,7 +10,7 @@ import msgspec
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
-from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, ExpectedResponse, Mode
+from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, UNREADABLE, ExpectedResponse, Mode
 from nexus.proxy.exchange.response_memory import MAX_HELD_BYTES, UNCOUNTED_BYTES, MemoryShare
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.response_parser import WITHOUT_BODY, HeaderList, ResponseHead
@@ -244,6 +244,8 @@ class Response(msgspec.Struct, eq=False):
             self.mode = Mode.WHOLE
             if self.head.label in _CONTRADICTED:
                 self.head = self.head.typed(DOCUMENT_TYPE)
+        elif nature is Nature.OPAQUE and expected.max_bytes is not None:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, UNREADABLE))
         elif nature is Nature.OPAQUE:
             self.mode = Mode.OPAQUE
             self.opened_scan = expected.open_scan()
@@ -353,7 +355,7 @@ class Response(msgspec.Struct, eq=False):
         # However little memory is left, an error is held whole: it must be read before a client may see it.
         held_bytes = self.held_bytes
         has_room = self.share.grows_to(held_bytes) or self.status >= FIRST_ERROR
-        return has_room and held_bytes <= MAX_HELD_BYTES
+        return has_room and held_bytes <= (self.expected.max_bytes or MAX_HELD_BYTES)
 
     def _judge_events(self, data: bytes) -> None:
         if error := self.scan.first_error():

@@ -218,3 +218,39 @@ async def test_the_decision_says_what_was_left_out(start_only):
     assert (told.decision.translated, told.outcome.translated) == ("openai->ollama", "openai->ollama")
     assert set(told.outcome.untranslated) == {"logprobs", "n"}
     assert reply.headers["x-nexus-untranslated"] == "logprobs, n"
+
+
+async def test_a_very_long_answer_is_translated_whole(start_only, monkeypatch):
+    monkeypatch.setattr("nexus.proxy.exchange.response.MAX_HELD_BYTES", 100_000)
+    scene, backend = await start_only(ANTHROPIC)
+    words = b"word " * 60_000
+    message = b'{"type":"message","role":"assistant","content":[{"type":"text","text":"%b"}],"stop_reason":"end_turn"}'
+    backend.play([ReadRequest(), Send(whole_answer(message % words))])
+
+    reply = await scene.ask(CHAT)
+
+    assert json.loads(reply.body)["choices"][0]["message"]["content"].encode() == words
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_an_answer_that_cannot_be_read_never_looks_empty(start_only, pair, is_stream):
+    client, spoken = pair
+    scene, backend = await start_only(spoken)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Encoding: br\r\nContent-Length: 4\r\n\r\n"
+    backend.play([ReadRequest(), Send(head + b"\x0b\x01\x80\x03")])
+
+    reply = await scene.ask(client, stream=is_stream)
+
+    assert reply.status == 502
+    assert b"cannot be translated" in reply.body
+
+
+async def test_an_answer_that_is_too_long_to_translate_is_an_error(start_only, monkeypatch):
+    monkeypatch.setattr("nexus.proxy.exchange.failover.MAX_TRANSLATED_BYTES", 100_000)
+    scene, backend = await start_only(OLLAMA)
+    backend.play([ReadRequest(), Send(whole_answer(b'{"message":{"content":"%b"},"done":true}' % (b"word " * 60_000)))])
+
+    reply = await scene.ask(CHAT)
+
+    assert reply.status == 502
+    assert b"cannot be translated" in reply.body
