@@ -4,14 +4,12 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from nexus.domain.translation import pair
-from nexus.errors import RequestError
 from nexus.translation import anthropic, ollama, openai, responses
 from nexus.translation.conversion import About, Conversion
 from nexus.translation.dialect import Dialect, Target
 from nexus.translation.embeddings import EMBEDDINGS, EmbeddingsConversion
 from nexus.translation.token_counts import TokenCount
 from nexus.translation.translator import ChatConversion
-from nexus.wire.documents import with_whole_characters
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     dialect.endpoint: dialect
@@ -47,17 +45,6 @@ def convert(endpoint: str, other: str, body: bytes, target: Target, about: About
 
     :raises RequestError: *body* is invalid, or cannot be said there without changing its meaning: ``not_translatable``.
     """
-    try:
-        return _converted(endpoint, other, body, target, about)
-    except RequestError as exc:
-        # Such as the output of a tool that a client cut within an emoji: the servers of most dialects take it.
-        repaired = with_whole_characters(body) if exc.code == "invalid_json" else body
-        if repaired == body:
-            raise
-    return _converted(endpoint, other, repaired, target, about)
-
-
-def _converted(endpoint: str, other: str, body: bytes, target: Target, about: About) -> Conversion:
     if endpoint in EMBEDDINGS:
         return EmbeddingsConversion(body, EMBEDDINGS[endpoint], EMBEDDINGS[other], target, about)
     if other == "openai.tokenize":

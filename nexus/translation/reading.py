@@ -19,9 +19,6 @@ def decode_body(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     """Decode *body*. :raises RequestError: it is no JSON, or a member has the wrong type, which the error names."""
     # Never `from exc`: errors of the decoder can contain the prompt.
     try:
-        if not body.isascii():
-            # The decoder does not look into members that stay raw.
-            body.decode()
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
         raise _invalid_value(str(exc)) from None
