@@ -84,6 +84,9 @@ def known(model):
 
 UNLOADED = [{"name": "big"}, {"name": "other"}, {"name": "tiny"}]
 BIG, OTHER, TINY = ({"name": name, "context_length": 2048, "vision": False} for name in ("big", "other", "tiny"))
+CAPABLE = {"vision": False, "tools": True, "thinking": False}
+"""What Ollama reports of most models."""
+
 LISTED = {
     "llamacpp-b10434/models": [{"name": "tiny", "context_length": 2048}],
     "llamacpp-b10434-without-key/models": [{"name": "tiny", "context_length": 2048}],
@@ -95,18 +98,25 @@ LISTED = {
     "llamacpp-b10434-router/all-models-evicted": [BIG, OTHER, {"name": "tiny"}],
     "vllm-0.32.0/models": [{"name": "tiny", "context_length": 2048}],
     "ollama-0.33/api-tags": [
-        {"name": "tiny:latest", "context_length": 8192, "vision": False, "tools": True, "revision": "11" * 32},
-        {"name": "other:1b", "context_length": 131072, "vision": True, "tools": False, "revision": "22" * 32},
+        {"name": "tiny:latest", "context_length": 8192, **CAPABLE, "revision": "11" * 32},
+        {
+            "name": "other:1b",
+            "context_length": 131072,
+            **CAPABLE,
+            "vision": True,
+            "tools": False,
+            "revision": "22" * 32,
+        },
         {
             "name": "embed:latest",
             "context_length": 2048,
-            "vision": False,
+            **CAPABLE,
             "tools": False,
             "embeddings": True,
             "revision": "33" * 32,
         },
         # Ollama forwards it to its own cloud.
-        {"name": "far:cloud", "vision": False, "tools": True, "revision": "44" * 32, "zone": "open"},
+        {"name": "far:cloud", **CAPABLE, "revision": "44" * 32, "zone": "open"},
     ],
     "ollama-0.33/api-tags-old": [{"name": "tiny:latest", "revision": "11" * 32}],
     "ollama-0.33/api-tags-empty": [],
@@ -142,8 +152,7 @@ def test_what_ollama_shows_completes_its_model():
     assert known(model) == {
         "name": "tiny:latest",
         "context_length": 131072,
-        "vision": False,
-        "tools": True,
+        **CAPABLE,
         "revision": "11" * 32,
     }
     assert json.loads(lookup.body("tiny:latest")) == json.loads(shown.sent)

@@ -38,6 +38,7 @@ class Pairing:
         self._parts: dict[int, tuple[Part, ...]] = {}
         """What is not a result with a call, by the place of the message."""
         self._count = 0
+        self._ids: set[str] = set()
         self._waiting: dict[int, PairedCall] = {}
         """Calls without a result, by their number in the history."""
         self._in_order: deque[int] = deque()
@@ -63,6 +64,10 @@ class Pairing:
         self._count += 1
         own, signature = split(call.id)
         id_ = own or f"call_{self._count}"
+        if id_ in self._ids:
+            # Some servers count from zero in every answer; a result must name one call.
+            id_ = f"{id_}_{self._count}"
+        self._ids.add(id_)
         if self._max_id_characters is not None and len(id_) > self._max_id_characters:
             id_ = f"call_{sha256(id_.encode()).hexdigest()[:_HASH_CHARACTERS]}"
         paired = PairedCall(id_, call.name, call.arguments, signature)
