@@ -9,7 +9,7 @@
 ``custom_tools``     tools whose input is plain text, as functions and back
 ``tool_names``       names of tools that a provider takes
 ``data_urls``        images and files in ``data:`` URLs
-``media_types``      recognises images by their first bytes
+``media_types``      recognises images and PDFs by their first bytes
 ``refusals``         the refusal of what cannot be translated
 ``turns``            pairs the calls of tools with their results
 ``system_messages``  gathers the system messages that begin a conversation

@@ -1,4 +1,4 @@
-"""Recognises the type of an image by its first bytes, for dialects that do not send it."""
+"""Recognises the type of an image or a PDF by its first bytes, for dialects that do not send it."""
 
 from collections.abc import Mapping
 from typing import Final

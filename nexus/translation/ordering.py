@@ -163,7 +163,7 @@ class Ordering:
             yield from self._pass_on()
 
     def _pass_on(self) -> Iterator[AnswerEvent]:
-        """Open the first call once it has a name, and close it once it is complete or the next one has begun."""
+        """Open the first call once it has a name, and close it once it is complete; then go on with the next one."""
         while self._calls:
             call = next(iter(self._calls.values()))
             if not call.is_open:

@@ -40,4 +40,6 @@ def _invalid_value(text: str) -> RequestError:
     if found is None:
         return RequestError("invalid_value", "the body must be a JSON object")
     problem, param = found.groups()
+    # That null is allowed as well does not help to correct the value.
+    problem = problem.replace(" | null`", "`")
     return RequestError("invalid_value", f"'{param}': {problem[0].lower()}{problem[1:]}", param=param)

@@ -1,4 +1,4 @@
-"""Pairs the calls of tools with their results, as most dialects require it."""
+"""Pairs the calls of tools with their results, in messages that follow each other, as Anthropic's API requires it."""
 
 from collections.abc import Iterable, Sequence
 

@@ -319,6 +319,13 @@ def test_a_body_that_is_no_object_is_refused(body, code):
     assert raised.value.code == code
 
 
+def test_an_error_names_the_type_that_a_member_must_have(decoded):
+    with pytest.raises(RequestError) as raised:
+        decoded(messages="a")
+
+    assert raised.value.message == "'messages': expected `array`, got `str`"
+
+
 # what agents send
 
 
