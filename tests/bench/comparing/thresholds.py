@@ -44,7 +44,6 @@ THRESHOLDS: Final = (
     Threshold(Figure.P99, Limit(1.2, "vllm-router"), Limit(1.0, "vllm-router")),
     Threshold(Figure.CPU_PER_PACED_EVENT, Limit(1.15, "vllm-router"), Limit(1.0, "vllm-router")),
     Threshold(Figure.DELAY_P99, Limit(1.2, "vllm-router"), Limit(2.0, "nginx")),
-    Threshold(Figure.CPU_PER_EVENT, Limit(1.2, "nginx")),
     Threshold(Figure.CPU_PER_AGENT_REQUEST, Limit(1.3, "vllm-router"), Limit(1.1, "vllm-router")),
     Threshold(Figure.ADDED_BY_PLUGINS, Limit(5.0), Limit(0.0)),
     Threshold(Figure.DECISION_100, Limit(60.0), Limit(30.0)),
