@@ -10,6 +10,7 @@
 ``tool_names``       names of tools that a provider takes
 ``data_urls``        images and files in ``data:`` URLs
 ``media_types``      recognises images and PDFs by their first bytes
+``error_texts``      finds what an error says, wherever its server puts it
 ``refusals``         the refusal of what cannot be translated
 ``turns``            pairs the calls of tools with their results
 ``system_messages``  gathers the system messages that begin a conversation

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nexus.translation.error_texts import text_in, text_of
 from nexus.translation.events import Failure
 from nexus.wire.anthropic.errors import TYPE_OF_CODE, TYPE_OF_STATUS
 from nexus.wire.documents import read
@@ -40,8 +41,8 @@ def failure_of(status: int, error: Any) -> Failure:
 def _failure(status: int, error: Any, body: bytes) -> Failure:
     if isinstance(error, dict):
         message, type_ = error.get("message"), error.get("type")
-        return Failure(status, _text(message) or _of_status(status), _text(type_))
-    shown = _text(error) or body[:MAX_MESSAGE_CHARACTERS].decode(errors="replace").strip()
+        return Failure(status, _text(message) or text_of(error) or _of_status(status), _text(type_))
+    shown = _text(error) or text_in(body) or body[:MAX_MESSAGE_CHARACTERS].decode(errors="replace").strip()
     return Failure(status, shown or _of_status(status))
 
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nexus.translation.error_texts import text_in
 from nexus.translation.events import Failure
 from nexus.wire.documents import read
 from nexus.wire.errors.presentable import presentable
@@ -15,7 +16,9 @@ def decode_error(status: int, body: bytes) -> Failure:
     found = read(_FOUND, body)
     if found is not None and found.text:
         return Failure(status, presentable(found.text), found.short_code)
-    text = "" if found is not None else presentable(body.decode(errors="replace").strip())
+    text = text_in(body)
+    if not text and found is None:
+        text = presentable(body.decode(errors="replace").strip())
     return Failure(status, text or f"the backend answered with status {status}")
 
 

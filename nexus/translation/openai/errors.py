@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nexus.translation.error_texts import text_of
 from nexus.translation.events import Failure
 from nexus.wire.documents import read
 from nexus.wire.errors.presentable import presentable
@@ -22,31 +23,14 @@ def decode_error(status: int, body: bytes) -> Failure:
         text = decoded if isinstance(decoded, str) else body.decode(errors="replace")
         return Failure(status, presentable(text.strip()) or f"the backend answered with status {status}")
     error = decoded.get("error") or decoded
-    return Failure(status, _message(error) or f"the backend answered with status {status}", _code(error))
+    return Failure(status, text_of(error) or f"the backend answered with status {status}", _code(error))
 
 
 def failure_in(document: bytes) -> Failure:
     """Return the failure that an event reports in its member ``error``, or old engines beside it."""
     decoded = read(_ANYTHING, document)
     decoded = decoded.get("error") or decoded if isinstance(decoded, dict) else decoded
-    return Failure(status_of(decoded), _message(decoded) or "the backend reported an error", _code(decoded))
-
-
-def _message(error: object, levels: int = 8) -> str:
-    """Return the text of *error*, whose member FastAPI calls ``detail``, if it is at most *levels* deep."""
-    if isinstance(error, str):
-        return presentable(error)
-    if levels == 0:
-        return ""
-    if isinstance(error, list):
-        return "; ".join(filter(None, (_message(detail, levels - 1) for detail in error[:_MAX_DETAILS])))
-    if not isinstance(error, dict):
-        return ""
-    texts = (_message(error.get(name), levels - 1) for name in ("message", "msg", "detail", "error"))
-    return next(filter(None, texts), "")
-
-
-_MAX_DETAILS: Final = 5
+    return Failure(status_of(decoded), text_of(decoded) or "the backend reported an error", _code(decoded))
 
 
 def _code(error: object) -> str:

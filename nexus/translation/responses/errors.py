@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nexus.translation.error_texts import text_in
 from nexus.translation.events import Failure
 from nexus.wire.documents import read
 from nexus.wire.errors.context import context_exceeded
@@ -54,8 +55,6 @@ class _Body(_Error):
     """Some servers put the members of the error into the body."""
 
     error: _Error | str | None = None
-    detail: Any = None
-    """In servers built with FastAPI."""
 
 
 _BODY: Final = msgspec.json.Decoder(_Body)
@@ -67,12 +66,12 @@ def decode_error(status: int, body: bytes) -> Failure:
     """Read the body of an error with this *status*."""
     found = read(_BODY, body)
     if found is None:
-        return Failure(status, body.decode(errors="replace").strip() or _UNNAMED)
+        return Failure(status, text_in(body) or body.decode(errors="replace").strip() or _UNNAMED)
     if isinstance(found.error, str):
         return Failure(status, found.error or _UNNAMED)
     error = found.error or found
     code = error.code if isinstance(error.code, str) else error.type or ""
-    message = error.message or _text(found.detail) or code or _UNNAMED
+    message = error.message or text_in(body) or code or _UNNAMED
     return Failure(status, message, "" if code == "error" else code)
 
 
@@ -81,9 +80,3 @@ def failure_in(error: bytes) -> Failure:
     found = read(_ANY, error)
     inner = found.get("error") if isinstance(found, dict) else None
     return decode_error(status_of(inner or found), error)
-
-
-def _text(detail: Any) -> str:
-    if isinstance(detail, str):
-        return detail
-    return msgspec.json.encode(detail).decode() if detail else ""

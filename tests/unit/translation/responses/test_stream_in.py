@@ -285,7 +285,7 @@ def test_what_is_no_whole_answer_is_refused(body):
         (b'{"error":{"message":"no","code":"bad_model"}}', ("no", "bad_model")),
         (b'{"error":"no"}', ("no", "")),
         (b'{"object":"error","message":"no","code":404}', ("no", "")),
-        (b'{"detail":[{"msg":"no"}]}', ('[{"msg":"no"}]', "")),
+        (b'{"detail":[{"msg":"no"}]}', ("no", "")),
         (b"upstream down", ("upstream down", "")),
         (b"", ("the backend reported an error", "")),
     ],
