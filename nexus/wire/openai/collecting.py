@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from nexus.domain.request import Endpoint
-from nexus.wire.documents import read
+from nexus.wire.documents import is_given, read
 from nexus.wire.openai.responses_stream import TERMINAL
 from nexus.wire.protocol import Collector
 from nexus.wire.streams.event import Event
@@ -65,19 +65,31 @@ def _without_index(call: Any) -> Any:
 
 
 class ResponseCollector:
-    """Keeps the response of the event that ends the stream."""
+    """Keeps the response of the event that ends the stream, and the items for servers that leave them out there."""
 
     def __init__(self) -> None:
         self._response: msgspec.Raw | None = None
+        self._items: dict[int, msgspec.Raw] = {}
 
     def add(self, event: Event) -> None:
         # Decodes the type and leaves the long response as bytes.
         typed = read(_TYPED, event.content)
-        if typed is not None and (typed.type or event.name.decode(errors="replace")) in TERMINAL and typed.response:
+        if typed is None:
+            return
+        type_ = typed.type or event.name.decode(errors="replace")
+        if type_ in TERMINAL and typed.response:
             self._response = typed.response
+        elif type_ == "response.output_item.done" and typed.item:
+            self._items[len(self._items) if typed.output_index is None else typed.output_index] = typed.item
 
     def document(self) -> bytes | None:
-        return None if self._response is None else bytes(self._response)
+        if self._response is None:
+            return None
+        members = read(_MEMBERS, bytes(self._response)) if self._items else None
+        if members is None or is_given(members.get("output", msgspec.Raw())):
+            return bytes(self._response)
+        items = [self._items[index] for index in sorted(self._items)]
+        return msgspec.json.encode({**members, "output": items})
 
 
 class TranscriptCollector:
@@ -121,6 +133,8 @@ class ImageCollector:
 class _Typed(msgspec.Struct):
     type: str = ""
     response: msgspec.Raw = msgspec.Raw()
+    item: msgspec.Raw = msgspec.Raw()
+    output_index: int | None = None
 
 
 class _TypedImage(msgspec.Struct):
@@ -128,6 +142,7 @@ class _TypedImage(msgspec.Struct):
 
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TYPED: Final = msgspec.json.Decoder(_Typed)
 _TYPED_IMAGE: Final = msgspec.json.Decoder(_TypedImage)
 _SHARED_MEMBERS: Final = ("created_at", "size", "quality", "background", "output_format", "usage")

@@ -231,3 +231,18 @@ def test_a_list_of_parts_after_a_text_replaces_it():
     merge(whole, {"content": [None]})
 
     assert joined(whole) == {"content": [None]}
+
+
+def test_a_response_without_its_items_gets_those_that_were_streamed():
+    """As LM Studio and the backend of ChatGPT end a stream."""
+    call = {"type": "function_call", "call_id": "c", "name": "get", "arguments": '{"b":2.50,"a":1}'}
+    text = {"type": "message", "content": [{"type": "output_text", "text": "hi"}]}
+    _, collector = opened("/v1/responses")
+    for event in (
+        {"type": "response.output_item.done", "output_index": 1, "item": call},
+        {"type": "response.output_item.done", "output_index": 0, "item": text},
+        {"type": "response.completed", "response": {"id": "r", "output": [], "usage": {"input_tokens": 3}}},
+    ):
+        collector.add(Event(b"", json.dumps(event).encode()))
+
+    assert json.loads(collector.document()) == {"id": "r", "output": [text, call], "usage": {"input_tokens": 3}}
