@@ -12,7 +12,6 @@
 ``media_types``      recognises images and PDFs by their first bytes
 ``error_texts``      finds what an error says, wherever its server puts it
 ``refusals``         the refusal of what cannot be translated
-``turns``            pairs the calls of tools with their results
 ``system_messages``  gathers the system messages that begin a conversation
 ``quirks``           what single providers do differently
 ``ordering``         puts the events of an answer into the order that encoders rely on

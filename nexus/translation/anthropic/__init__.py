@@ -7,6 +7,7 @@
 ``request_out``     writes a request
 ``content_out``     writes the content of messages
 ``thinking``        writes how much the model may think
+``turns``           pairs the calls of tools with their results
 ``signatures``      marks what Anthropic's API has signed or encrypted
 ``abilities``       what models accept, by their names
 ``stream_in``       reads a stream

@@ -8,10 +8,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from nexus.translation.anthropic.signatures import own
+from nexus.translation.anthropic.turns import paired
 from nexus.translation.chat import File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 from nexus.translation.media_types import media_type_of
 from nexus.translation.tool_arguments import as_object
-from nexus.translation.turns import paired
 
 DEFAULT_IMAGE: Final = "image/png"
 

@@ -1,7 +1,7 @@
 """Calls of tools and their results."""
 
+from nexus.translation.anthropic.turns import MISSING, paired
 from nexus.translation.chat import Image, Message, Text, ToolCall, ToolResult
-from nexus.translation.turns import MISSING, paired
 
 
 def call(id_, name="f"):
