@@ -222,6 +222,8 @@ def test_all_workers_together_keep_the_limit_of_a_backend(nexus, narrow):
         ]
 
     requests = [record for record in narrow.requests if record.path.endswith("/completions")]
+    # The server notes the end of a request after its client has the answer.
+    until(lambda: all(each.ended is not None for each in requests))
     steps = sorted(step for each in requests for step in ((each.began, 1), (each.ended, -1)))
     assert [reply.result().status for reply in replies] == [200] * 48
     assert max(accumulate(change for _, change in steps)) == 3
