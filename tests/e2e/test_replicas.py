@@ -216,7 +216,13 @@ def test_a_replica_that_is_killed_returns_its_slots_in_time(replicas):
             next(iter(stream))
         with client_of(other) as client, ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(client.chat.completions.create, **question("sloth"), stream=True)
-            until(lambda: other.get_json("/v1/stats")["queue"]["depth"] == 1)
+            until(
+                lambda: other.get_json("/v1/stats")["queue"]["depth"] == 1 or other.log_lines("replicas_out_of_touch")
+            )
+            if other.log_lines("replicas_out_of_touch"):
+                pytest.skip(
+                    "the machine is so busy that the store did not answer in time: a replica then uses its part"
+                )
             began = time.monotonic()
             killed.send(signal.SIGKILL)
             with waiting.result() as stream:
