@@ -110,7 +110,7 @@ class Dashboard:
             DescribedRoute(
                 path="/admin/feed-ticket",
                 methods=frozenset({"POST"}),
-                respond=lambda request: json_page({"ticket": self._tickets.issue(request.is_still_admin)}),
+                respond=self._give_ticket,
                 access="admin",
                 operation=Operation(
                     summary="A ticket for the live feed, good for half a minute", answers=(dict[str, str],)
@@ -140,6 +140,11 @@ class Dashboard:
         if is_admitted is None:
             raise RequestError("invalid_api_key", "the feed needs a fresh ticket: POST /admin/feed-ticket")
         return partial(self._feed.serve, is_admitted=is_admitted)
+
+    async def _give_ticket(self, request: PageRequest) -> Page:
+        ticket = self._tickets.issue(request.is_still_admin)
+        await self._tickets.share(ticket, request.is_still_admin)
+        return json_page({"ticket": ticket})
 
     async def _show_overview(self, _: PageRequest) -> Page:
         await self._overview.refresh(is_whole=True)

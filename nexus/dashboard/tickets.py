@@ -27,6 +27,9 @@ class Tickets:
         self.accept(ticket, is_admitted)
         return ticket
 
+    async def share(self, ticket: str, is_admitted: IsAdmitted) -> None:
+        """Let other processes know a new ticket before a browser uses it; there are none."""
+
     def accept(self, ticket: str, is_admitted: IsAdmitted) -> None:
         """Let *ticket* admit a viewer; if there are too many, the oldest is revoked."""
         now = self._clock()

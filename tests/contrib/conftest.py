@@ -108,6 +108,7 @@ class Busy(NamedTuple):
         for body in (*fine, chat("dear"), chat("secret"), chat("invented-by-a-client"), b"{"):
             ask(url, CHAT, body)
         ask(url, "/v1/embeddings", {"model": "llama3", "input": "hi"})
+        ask(url, "/v1/messages", {**chat(), "max_tokens": 1})
         ask(url, CHAT, chat(), headers={"X-Nexus-Flexible": "true"})
         ask(url, "/nothing/here")
         self.fast.faults.set(Status(status=503, times=1))

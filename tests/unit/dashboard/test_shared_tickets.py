@@ -8,7 +8,7 @@ from nexus.proxy.dispatch.pages import AdminCheck
 
 
 class Party:
-    """Passes on what each of its members tells."""
+    """Passes on what each of its members tells and asks."""
 
     def __init__(self):
         self.members = []
@@ -24,6 +24,14 @@ class Member:
 
     def on(self, topic, _type, receive):
         self._receivers[topic] = receive
+
+    answers = on
+
+    async def ask(self, topic, payload, *, timeout_s):
+        del timeout_s
+        for other in self._party.members:
+            if other is not self:
+                await other._receivers[topic](payload)
 
     def tell(self, topic, payload):
         for other in self._party.members:
@@ -41,16 +49,22 @@ def workers():
     return [SharedTickets(party.member(), lambda: rules) for _ in range(3)], lambda: rules
 
 
-def test_any_worker_admits_a_viewer_once(workers):
+async def issued(tickets, is_admitted):
+    ticket = tickets.issue(is_admitted)
+    await tickets.share(ticket, is_admitted)
+    return ticket
+
+
+async def test_any_worker_admits_a_viewer_once(workers):
     tickets, rules = workers
-    ticket = tickets[0].issue(AdminCheck(rules, b"Bearer secret", b""))
+    ticket = await issued(tickets[0], AdminCheck(rules, b"Bearer secret", b""))
 
     assert tickets[2].redeem(ticket) is not None
     assert [each.redeem(ticket) for each in tickets] == [None, None, None]
 
 
-def test_a_ticket_of_a_key_that_is_no_longer_valid_is_refused_everywhere(workers):
+async def test_a_ticket_of_a_key_that_is_no_longer_valid_is_refused_everywhere(workers):
     tickets, rules = workers
-    ticket = tickets[0].issue(AdminCheck(rules, b"", b"old"))
+    ticket = await issued(tickets[0], AdminCheck(rules, b"", b"old"))
 
     assert [each.redeem(ticket) for each in tickets] == [None, None, None]
