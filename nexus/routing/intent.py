@@ -129,7 +129,12 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     def is_translated_for(self, backend: Backend) -> bool:
         """Whether *backend* gets the request in another dialect than the client's."""
-        return self.endpoint_at(backend) not in (self.endpoint.name, None)
+        return self.translated_to(backend) is not None
+
+    def translated_to(self, backend: Backend) -> str | None:
+        """Return the name of the endpoint to which the request is translated for *backend*; None: it is not."""
+        asked_at = self.endpoint_at(backend)
+        return None if asked_at == self.endpoint.name else asked_at
 
     def policies_of(self, plugin: str) -> tuple[Any, ...]:
         """Return the keys of *plugin* in each policy that applies; empty when none does. All apply at once.

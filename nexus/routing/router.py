@@ -383,9 +383,8 @@ class Routing:
     ) -> Reserved:
         resolution, endpoint = considered.resolution, self.request.endpoint.name
         is_fallback = resolution.requested != self.request.requirements.model
-        backend, is_translated = ranked.backend, False
-        if endpoint not in backend.endpoints or backend.unsupported or self._unserved:
-            is_translated = intent.is_translated_for(backend)
+        backend = ranked.backend
+        may_be_translated = endpoint not in backend.endpoints or backend.unsupported or self._unserved
         is_failover = is_fallback or any(self._tried.values())
         self._tried.setdefault(resolution.requested, set()).add(backend.name)
         return Reserved(
@@ -393,7 +392,7 @@ class Routing:
             model=ranked.model,
             holds=(held,),
             resolved_model=resolution.model,
-            translated_to=intent.endpoint_at(backend) if is_translated else None,
+            translated_to=intent.translated_to(backend) if may_be_translated else None,
             fallback_model=ranked.model if is_fallback else None,
             route_reason=route_reason(intent, ranked, is_failover=is_failover, is_overflow=is_overflow),
             reason=self._router.schedule.reason(ranked, len(considered.ranking)),

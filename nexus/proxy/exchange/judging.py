@@ -46,8 +46,7 @@ def _judge_status(failover: "Failover", attempt: Attempt, response: Response) ->
     status, fleet = response.status, failover.plane.fleet
     meaning = meaning_of(status)
     if meaning is StatusMeaning.NOT_SUPPORTED:
-        fleet.report_unsupported(attempt.backend.id, response.expected.endpoint.name, attempt.reserved.model)
-        failover.routing.note_unserved(attempt.reserved)
+        _note_unserved(failover, attempt, response)
     if attempt.translation is not None and attempt.translation.endpoint.name == TOKENIZE:
         raise UpstreamError(UpstreamFault.STATUS, "it counts no tokens", status=status, is_refusal=True)
     if meaning.fails_over:
@@ -59,14 +58,20 @@ def _judge_status(failover: "Failover", attempt: Attempt, response: Response) ->
     if _is_search(failover):
         resources.refuse_if_elsewhere(failover.requirements, response)
     if names_unknown_path(status, response.body) and _has_translations(failover):
-        fleet.report_unsupported(attempt.backend.id, response.expected.endpoint.name, attempt.reserved.model)
-        failover.routing.note_unserved(attempt.reserved)
+        _note_unserved(failover, attempt, response)
         raise UpstreamError(UpstreamFault.STATUS, f"it answered {status}", status=status, is_refusal=True)
     if names_missing_model(status, response.body):
         fleet.report_missing_model(attempt.backend.id, attempt.reserved.model)
         raise UpstreamError(UpstreamFault.STATUS, "it does not have the model", status=status, is_refusal=True)
     if context_exceeded(status, response.body) is not None:
         raise UpstreamError(UpstreamFault.STATUS, f"it answered {status}", status=status)
+
+
+def _note_unserved(failover: "Failover", attempt: Attempt, response: Response) -> None:
+    """Ask the backend at another endpoint, if it has one: now, and for later requests."""
+    asked_at, model = response.expected.endpoint.name, attempt.reserved.model
+    failover.plane.fleet.report_unsupported(attempt.backend.id, asked_at, model)
+    failover.routing.note_unserved(attempt.reserved)
 
 
 def _has_translations(failover: "Failover") -> bool:
