@@ -20,6 +20,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     """The backend's name of the model."""
+    room_tokens: int | None = None
+    """What the model's context has left for the answer, by a careful estimate; None: its length is not known."""
     max_tokens: int | None = None
     """The longest answer that the model can give, where a dialect requires a number; None: not known."""
     thinks: bool | None = None

@@ -7,6 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from nexus.domain.backend import Backend
+from nexus.domain.model import ModelFacts
 from nexus.domain.request import Endpoint
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.domain.translation import pair
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 LARGE_BYTES: Final = 128 * 1024
 """A larger body is translated in a thread, so that streams go on."""
+LEAST_PART: Final = 16
+"""The part of a context that is left for what a chat template adds, or for the answer to a very long prompt."""
 MAX_LOST_CHARACTERS: Final = 1000
 _OF_DIALECTS: Final = (b"anthropic-", b"openai-")
 """Headers that mean something in one dialect only begin like this."""
@@ -71,6 +74,7 @@ async def translation_for(failover: "Failover", reserved: Reserved) -> Translati
     facts = reserved.backend.facts(reserved.model)
     target = Target(
         model=reserved.model,
+        room_tokens=_room(facts, failover.requirements.prompt_tokens),
         max_tokens=None if facts is None else facts.max_output_tokens,
         thinks=None if facts is None else facts.thinking,
         quirks=quirks_of(reserved.backend.kind.name),
@@ -84,6 +88,14 @@ async def translation_for(failover: "Failover", reserved: Reserved) -> Translati
     arguments = client, reserved.translated_to, body, target, about
     conversion = await asyncio.to_thread(convert, *arguments) if len(body) > LARGE_BYTES else convert(*arguments)
     return Translation(pair(client, reserved.translated_to), _ENDPOINTS[reserved.translated_to], conversion)
+
+
+def _room(facts: ModelFacts | None, prompt_tokens: int) -> int | None:
+    """Return how long an answer surely may be beside a prompt of about *prompt_tokens*, which may be twice as long."""
+    if facts is None or facts.context_length is None:
+        return None
+    context = facts.context_length
+    return max(1, context // LEAST_PART, context - 2 * prompt_tokens - context // LEAST_PART)
 
 
 def translated_head(head: Head, endpoint: Endpoint, backend: Backend) -> Head:

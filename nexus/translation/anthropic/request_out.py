@@ -30,7 +30,7 @@ def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
     """Write *chat*; nothing that it may ask for changes its meaning by being left out."""
     lost = {name for field, name in UNSAID.items() if getattr(chat, field) is not None}
     abilities = abilities_of(target.model)
-    max_tokens = chat.max_tokens or target.max_tokens or abilities.max_tokens
+    max_tokens = chat.max_tokens or _default_limit(target, abilities)
     system, messages = split(chat.messages, lost)
     thinking = thinking_of(chat, abilities, max_tokens, lost)
     format_ = _format_of(chat.format, system, lost)
@@ -50,6 +50,12 @@ def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
     thinks = thinking.thinking is not None and thinking.thinking.type != "disabled"
     _sample(body, chat, abilities, lost, thinks=thinks)
     return EncodedRequest(msgspec.json.encode(body), tuple(sorted(lost)))
+
+
+def _default_limit(target: Target, abilities: Abilities) -> int:
+    """Return the limit of an answer for which the client set none: servers refuse one that exceeds the context."""
+    limit = target.max_tokens or abilities.max_tokens
+    return limit if target.room_tokens is None else min(limit, target.room_tokens)
 
 
 class _ToolOut(msgspec.Struct, omit_defaults=True):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from nexus.routing.explain.build import as_explanation
-from tests.support.dialects import ANTHROPIC, CHAT, DIALECTS, LAST_CHUNK, OLLAMA, RESPONSES, chunks, whole_answer
+from tests.support.dialects import ANTHROPIC, CHAT, DIALECTS, LAST_CHUNK, MODEL, OLLAMA, RESPONSES, chunks, whole_answer
 from tests.support.scripted import Close, ReadRequest, Send, Stall
 
 ONLY = {
@@ -254,3 +254,16 @@ async def test_an_answer_that_is_too_long_to_translate_is_an_error(start_only, m
 
     assert reply.status == 502
     assert b"cannot be translated" in reply.body
+
+
+async def test_a_limit_that_the_client_did_not_set_leaves_room_for_the_prompt(start, script):
+    backend = await script()
+    options = {"gpu": {**ONLY["messages"], "models": {MODEL: {"context_length": 8192}}}}
+    scene = await start(gpu=backend, options=options)
+    backend.play([ReadRequest(), Send(ANTHROPIC.good_answer)])
+
+    reply = await scene.ask(CHAT)
+
+    sent = json.loads(backend.attempts[0].received.partition(b"\r\n\r\n")[2])
+    assert reply.status == 200
+    assert 4096 < sent["max_tokens"] < 8192
