@@ -1,4 +1,4 @@
-"""However a client's bytes are cut, and however often its heads repeat: its requests are those that it has sent."""
+"""However a client's bytes are cut, its heads repeat and it leaves: its requests are those that it has sent."""
 
 import asyncio
 from itertools import pairwise
@@ -74,6 +74,9 @@ class Handler:
         self.seen.append((message.method, message.path, headers, length, body))
         return can_stay_open(message)
 
+    def note_abandoned(self, client, abandoned):
+        raise AssertionError("it leaves once all is served")
+
     def refuse_malformed(self, client, exc, is_head):
         self.seen.append(exc.code)
         return b""
@@ -82,6 +85,7 @@ class Handler:
 async def seen_of(pieces):
     server, handler = ProxyServer(headers_s=5, keepalive_s=5, write_stall_s=5), Handler()
     server.handle, server.refuse_malformed = handler.serve, handler.refuse_malformed
+    server.note_abandoned = handler.note_abandoned
     client = ClientConnection(server)
     transport = FakeTransport({"socket": Socket()})
     client.connection_made(transport)
@@ -155,3 +159,45 @@ async def test_a_body_that_comes_in_pieces_pauses_who_sends_too_much_of_it():
     seen = await seen_of(pieces)
 
     assert [len(request[-1]) if isinstance(request, tuple) else request for request in seen] == [0, "too_large"]
+
+
+class SlowHandler:
+    """Takes some turns of the event loop for each request, and writes down which have begun or were abandoned."""
+
+    def __init__(self, turns):
+        self.turns = turns
+        self.noted = []
+
+    async def serve(self, client, received):
+        self.noted.append(received.message.path)
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        client.write(b"x")
+        return True
+
+    def note_abandoned(self, client, abandoned):
+        self.noted += [received.message.path for received in abandoned]
+
+
+@thoroughly
+@given(
+    count=st.integers(1, 6), streams=st.integers(0, 9), slowness=st.integers(0, 3), at=cuts, leaves_after=st.integers(0)
+)
+async def test_each_request_that_was_read_begins_or_is_abandoned_once(count, streams, slowness, at, leaves_after):
+    server, handler = ProxyServer(headers_s=5, keepalive_s=5, write_stall_s=5), SlowHandler(slowness)
+    server.handle, server.note_abandoned = handler.serve, handler.note_abandoned
+    # While clients are being sent streams, requests wait for a turn to begin.
+    server.starts.streams = streams
+    client = ClientConnection(server)
+    client.connection_made(FakeTransport({"socket": Socket()}))
+    pieces = cut(b"".join(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number for number in range(count)), at)
+    sent = b""
+    for piece in pieces[: leaves_after % (len(pieces) + 1)]:
+        client.data_received(piece)
+        sent += piece
+        if leaves_after % 2:
+            await asyncio.sleep(0)
+    client.connection_lost(None)
+    await asyncio.gather(client.task, return_exceptions=True)
+
+    assert handler.noted == [f"/{number}" for number in range(sent.count(b"\r\n\r\n"))]

@@ -282,7 +282,8 @@ class Nexus:
             self._dashboard.sockets(),
             on_refused=self._telemetry.metrics.refused,
         )
-        self._server.handle, self._server.refuse_malformed = self._handler.serve, self._handler.refuse_malformed
+        self._server.handle, self._server.note_abandoned = self._handler.serve, self._handler.note_abandoned
+        self._server.refuse_malformed = self._handler.refuse_malformed
         self._fleet.on_change(self._fleet_changed)
         await self._fleet.start()
         self._resources.push_async_callback(self._fleet.stop)

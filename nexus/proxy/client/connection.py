@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from nexus.proxy.client.server import ProxyServer
 
 log = structlog.get_logger("nexus.proxy")
-
-Handle = Callable[["ClientConnection", Received], Awaitable[bool]]
-"""Writes the reply to one request; returns whether another may follow on the connection."""
-RefuseMalformed = Callable[["ClientConnection", RequestError, bool], bytes]
-"""Returns the reply to a malformed request; the last argument tells whether it is a HEAD, whose reply has no body."""
 
 SCARCE_KEEPALIVE_S: Final = 1.0
 """How long a connection waits for its first request when few file descriptors are left."""
@@ -311,6 +306,9 @@ class ClientConnection(BaseProtocol):
         self.task = tasks.start(self._serve(), name="client")
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        if self._pending.waiting and not self._is_ending:
+            # No reply has announced that they are not served.
+            self._server.note_abandoned(self, tuple(self._pending.waiting))
         super().connection_lost(exc)
         self._writer = self._receive = self.last_request = None  # some refer to this connection, and would keep it
         self._server.connections.discard(self)

@@ -1,15 +1,24 @@
 """Accepts client connections, and ends them when the proxy drains or stops."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import aiohttp.http_parser
 
 from nexus import tasks
-from nexus.errors import StartError
-from nexus.proxy.client.connection import ClientConnection, Handle, RefuseMalformed
+from nexus.errors import RequestError, StartError
+from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.descriptors import Descriptors
+from nexus.proxy.client.request_reader import Received
 from nexus.proxy.client.starts import Starts
 from nexus.proxy.write_batch import WriteBatch
+
+Handle = Callable[[ClientConnection, Received], Awaitable[bool]]
+"""Writes the reply to one request; returns whether another may follow on the connection."""
+NoteAbandoned = Callable[[ClientConnection, tuple[Received, ...]], None]
+"""Notes requests that were read, and whose client left before they were passed to :data:`Handle`; raises nothing."""
+RefuseMalformed = Callable[[ClientConnection, RequestError, bool], bytes]
+"""Returns the reply to a malformed request; the last argument tells whether it is a HEAD, whose reply has no body."""
 
 
 class ProxyServer:
@@ -48,8 +57,9 @@ class ProxyServer:
         self.grace_s: float | None = None
         """How long connections may be idle while the proxy drains; None before that."""
         self.handle: Handle
+        self.note_abandoned: NoteAbandoned
         self.refuse_malformed: RefuseMalformed
-        """Both are set before the first client connects."""
+        """All are set before the first client connects."""
 
     def __call__(self) -> ClientConnection:
         return ClientConnection(self)

@@ -1,13 +1,15 @@
 """Checks each request and hands it to an exchange, a page or a WebSocket, or refuses it."""
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import structlog
 from aiohttp.http import RawRequestMessage
 from msgspec.structs import replace
 
-from nexus.domain.routes import Page, PageRoute, SocketRoute
+from nexus.domain.routes import Access, Page, PageRoute, SocketRoute
 from nexus.errors import RequestError
 from nexus.proxy.client import cors, replies
 from nexus.proxy.client.access import AUTHORITY
@@ -26,6 +28,8 @@ from nexus.wire import paths
 from nexus.wire.paths import Found
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 
+log = structlog.get_logger("nexus.proxy")
+
 UNREAD: Final = Head(forward=[])
 """Stands for a head that was not read, or is malformed."""
 ID_BYTES: Final = 16
@@ -34,7 +38,7 @@ IDS_AT_ONCE: Final = 256
 
 
 class RequestHandler:
-    """Handles the requests of all connections; see :data:`nexus.proxy.client.connection.Handle`."""
+    """Handles the requests of all connections; see :data:`nexus.proxy.client.server.Handle`."""
 
     def __init__(
         self,
@@ -62,9 +66,22 @@ class RequestHandler:
         """Write the reply to one request; return whether another may follow on the connection."""
         if client.writing_paused:
             # Replies must not pile up for a client that sends requests and does not read.
-            await client.drained()
+            try:
+                await client.drained()
+            except asyncio.CancelledError:
+                self.note_abandoned(client, (received,))
+                raise
         request = self._repeated(client, received)
         return await (self._dispatch(client, received) if request is None else self._exchange(client, request))
+
+    def note_abandoned(self, client: ClientConnection, abandoned: tuple[Received, ...]) -> None:
+        """Log and count requests that were read, and whose client left before they could be served."""
+        for received in abandoned:
+            try:
+                self._note_abandoned(client, received)
+            except Exception:
+                # A bug in Nexus must not keep the connection from ending.
+                log.exception("request_crashed", remote=client.remote)
 
     def refuse_malformed(self, client: ClientConnection, exc: RequestError, is_head: bool) -> bytes:
         """Return the reply to a malformed request, and count it; without a body where *is_head*."""
@@ -86,6 +103,23 @@ class RequestHandler:
         return None if head is None else replace(last, message=message, body=body, length=length, head=head)
 
     async def _dispatch(self, client: ClientConnection, received: Received) -> bool:
+        request, found, path = self._locate(client, received)
+        try:
+            if found is not None:
+                incoming = client.last_request = self._admit(request, found, path)
+                return await self._exchange(client, incoming)
+            self._check(request, self._pages.access_to(request.path))
+            if request.head.cors_lines and cors.is_preflight(received.message, request.head):
+                return self._permit(request)
+            if self._pages.is_socket(request.path):
+                return await self._pages.serve_socket(request)
+            page = await self._pages.respond(request)
+        except RequestError as exc:
+            return self._refuse(request, found, exc)
+        return self._show(request, page)
+
+    def _locate(self, client: ClientConnection, received: Received) -> tuple[ClientRequest, Found | None, str]:
+        """Return the request, the endpoint that its path leads to, and that path, with a ``?`` if there is a query."""
         message = received.message
         # Not message.url, which aiohttp builds from the unchecked target.
         target = message.path if message.path.startswith("/") else AUTHORITY.sub("", message.path)
@@ -93,24 +127,18 @@ class RequestHandler:
         path, found = self._find(message, path)
         # A fragment is for the client alone (RFC 3986, 3.5).
         query = query.partition("#")[0]
-        request = ClientRequest(client, received, UNREAD, path, query, new_request_id())
-        try:
-            head = request.head = client.heads.read(message)
-            access = self._plane.settings.access
-            if head.origin:
-                head.cors_lines = access.cors_lines(head.origin)
-            access.check(message, head, "client" if found is not None else self._pages.access_to(path))
-            if found is not None:
-                incoming = client.last_request = self._admit(request, found, f"{path}{mark}")
-                return await self._exchange(client, incoming)
-            if head.cors_lines and cors.is_preflight(message, head):
-                return self._permit(request)
-            if self._pages.is_socket(path):
-                return await self._pages.serve_socket(request)
-            page = await self._pages.respond(request)
-        except RequestError as exc:
-            return self._refuse(request, found, exc)
-        return self._show(request, page)
+        return ClientRequest(client, received, UNREAD, path, query, new_request_id()), found, f"{path}{mark}"
+
+    def _check(self, request: ClientRequest, access: Access) -> None:
+        """Read the head and check whether the request may come in.
+
+        :raises RequestError: it may not.
+        """
+        message, rules = request.message, self._plane.settings.access
+        head = request.head = request.client.heads.read(message)
+        if head.origin:
+            head.cors_lines = rules.cors_lines(head.origin)
+        rules.check(message, head, access)
 
     def _find(self, message: RawRequestMessage, path: str) -> tuple[str, Found | None]:
         """Return *path* in the spelling of the endpoint or page, and the endpoint, if it is one.
@@ -129,10 +157,12 @@ class RequestHandler:
         return spellings[0], None
 
     def _admit(self, request: ClientRequest, found: Found, path: str) -> IncomingRequest:
-        """Return the checked request.
+        """Check a request to an endpoint, and return it.
 
         :param path: with a ``?`` at its end if there is a query.
+        :raises RequestError: it is refused.
         """
+        self._check(request, "client")
         if request.client.is_surplus:
             text = "the proxy has too few file descriptors left to carry another request"
             raise RequestError("overloaded", text, retry_after_s=1, close=True)
@@ -162,6 +192,20 @@ class RequestHandler:
             return await exchange.run()
         finally:
             self.exchanges.discard(exchange)
+
+    def _note_abandoned(self, client: ClientConnection, received: Received) -> None:
+        request = self._repeated(client, received)
+        if request is None:
+            asked, found, path = self._locate(client, received)
+            if found is None:
+                return
+            try:
+                request = self._admit(asked, found, path)
+            except RequestError as exc:
+                self._refusals.note(client.remote, exc.code, asked.request_id, asked.head.request_id)
+                return
+        record = begin_record(new_request_id(), request.endpoint, request.head.request_id)
+        Exchange(self._plane, self._plane.settings, client, request, record).abandon()
 
     def _permit(self, request: ClientRequest) -> bool:
         """Reply to a preflight."""

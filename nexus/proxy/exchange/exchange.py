@@ -99,6 +99,11 @@ class Exchange(msgspec.Struct, eq=False):
         elif not self.record.has_answered or self._early is not None:
             self.client.task.cancel()
 
+    def abandon(self) -> None:
+        """End it instead of running it: the client has left."""
+        self._broken_off()
+        self._settle()
+
     # receive
 
     def _receive(self) -> Awaitable[bytes]:

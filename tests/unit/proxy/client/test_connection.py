@@ -25,6 +25,7 @@ class Handler:
         self.turns = None
         """A semaphore of which each reply takes one; None: replies are not held up."""
         self.failure = None
+        self.abandoned = []
 
     async def serve(self, client, received):
         message, body, _ = received
@@ -37,6 +38,9 @@ class Handler:
         client.write(message.path.encode())
         self.answered += 1
         return self.may_follow and client.may_follow(message)
+
+    def note_abandoned(self, client, abandoned):
+        self.abandoned += [received.message.path for received in abandoned]
 
     def refuse_malformed(self, client, exc, is_head):
         return b"refused %b %b" % (exc.code.encode(), b"HEAD" if is_head else b"")
@@ -68,6 +72,7 @@ def transport():
 async def server(handler):
     server = ProxyServer(headers_s=5, keepalive_s=60, write_stall_s=STALL_S)
     server.handle, server.refuse_malformed = handler.serve, handler.refuse_malformed
+    server.note_abandoned = handler.note_abandoned
     return server
 
 
@@ -133,6 +138,35 @@ async def test_the_body_of_one_request_is_not_read_as_the_next(client, transport
     await settle()
 
     assert (early, transport.written) == (b"", b"/1/2")
+
+
+async def test_a_client_that_leaves_before_its_requests_are_served_abandons_them(client, handler):
+    handler.turns = asyncio.Semaphore(0)
+    client.data_received(get(b"/1", b"/2", b"/3"))
+    await settle()
+    client.connection_lost(None)
+    await settle()
+
+    assert (handler.answered, handler.abandoned) == (0, ["/2", "/3"])
+
+
+async def test_a_client_that_connects_asks_and_leaves_at_once_abandons_its_request(server, transport, handler):
+    client = ClientConnection(server)
+    client.connection_made(transport)
+    client.data_received(get(b"/1"))
+    client.connection_lost(None)
+    await asyncio.gather(client.task, return_exceptions=True)
+
+    assert (handler.answered, handler.abandoned) == (0, ["/1"])
+
+
+async def test_requests_after_a_reply_that_announced_the_close_are_not_abandoned(client, handler):
+    handler.may_follow = False
+    client.data_received(get(b"/1", b"/2"))
+    await settle()
+    client.connection_lost(None)
+
+    assert (handler.answered, handler.abandoned) == (1, [])
 
 
 async def test_a_crash_of_the_handler_is_an_error_reply_and_the_end(client, transport, handler):

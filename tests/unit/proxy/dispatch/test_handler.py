@@ -60,7 +60,13 @@ class Client:
 
 
 @pytest.fixture
-def exchanges(monkeypatch):
+def abandoned():
+    """The ids of clients' requests that ended before they began."""
+    return []
+
+
+@pytest.fixture
+def exchanges(monkeypatch, abandoned):
     """The requests that became exchanges."""
     begun = []
 
@@ -71,6 +77,9 @@ def exchanges(monkeypatch):
         async def run(self):
             begun.append(self.request)
             return True
+
+        def abandon(self):
+            abandoned.append(self.record.client_request_id)
 
     monkeypatch.setattr(dispatching, "Exchange", Exchange)
     return begun
@@ -258,6 +267,31 @@ async def test_a_request_waits_until_the_client_has_taken_the_replies_before(ser
     await serving
 
     assert (before, len(exchanges)) == (0, 1)
+
+
+async def test_a_client_that_leaves_before_it_has_taken_the_replies_abandons_its_request(
+    serve, exchanges, client, abandoned
+):
+    client.writing_paused, client.drained = True, asyncio.Event().wait
+    serving = asyncio.ensure_future(serve(("X-Request-Id", "mine")))
+    await asyncio.sleep(0)
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+
+    assert (exchanges, abandoned) == ([], ["mine"])
+
+
+def test_abandoned_requests_to_endpoints_end_as_exchanges_and_refused_ones_are_counted(
+    handler, client, plane, make_message, exchanges, abandoned, refused
+):
+    plane.settings.access = Rules(key=b"secret")
+    of_endpoint = make_message(KEY, ("X-Request-Id", "mine"))
+    without_key, of_page = make_message(("X-Request-Id", "other")), make_message(KEY, target="/health", method="GET")
+    handler.note_abandoned(
+        client, tuple(Received(message, EMPTY_PAYLOAD, 0) for message in (of_endpoint, without_key, of_page))
+    )
+
+    assert (exchanges, abandoned, refused) == ([], ["mine"], ["invalid_api_key"])
 
 
 async def test_a_malformed_request_is_refused_and_counted(handler, client, refused):

@@ -144,6 +144,15 @@ async def test_a_backend_has_finished_when_its_part_is_over(rig, moment, ending)
     assert attempts(rig) == [("gpu-1", ending)]
 
 
+async def test_a_client_that_left_before_its_request_began_is_recorded_as_one_that_left(rig):
+    pool = rig.backend("gpu-1", whole())
+
+    rig.exchange().abandon()
+
+    assert (pool.lent, rig.held) == ([], [])
+    assert (rig.outcome.ending, rig.outcome.status, rig.outcome.termination) == (Ending.CLIENT_LEFT, 499, "CR")
+
+
 async def test_a_client_that_takes_nothing_for_too_long_has_stalled(rig):
     await begin(rig, delivering)
 
