@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_make_parametrize_id(val):
-    """Leave bytes that are no text out of a test's name: where they hold the time, two processes would name it apart."""
+    """Leave bytes that are no text out of a test's name: if they hold the time, two processes would name it apart."""
     if isinstance(val, bytes) and not val.isascii():
         return ""
     return None
