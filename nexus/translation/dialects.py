@@ -1,15 +1,18 @@
 """The table of dialects, and of the endpoints between which requests are translated."""
 
+from codecs import utf_8_decode
 from collections.abc import Collection, Mapping
 from typing import Final
 
 from nexus.domain.translation import pair
+from nexus.errors import RequestError
 from nexus.translation import anthropic, ollama, openai, responses
 from nexus.translation.conversion import About, Conversion
 from nexus.translation.dialect import Dialect, Target
 from nexus.translation.embeddings import EMBEDDINGS, EmbeddingsConversion
 from nexus.translation.token_counts import TokenCount
 from nexus.translation.translator import ChatConversion
+from nexus.wire.characters import with_whole_characters
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     dialect.endpoint: dialect
@@ -45,6 +48,21 @@ def convert(endpoint: str, other: str, body: bytes, target: Target, about: About
 
     :raises RequestError: *body* is invalid, or cannot be said there without changing its meaning: ``not_translatable``.
     """
+    try:
+        # The decoder does not check what it skips.
+        if not body.isascii():
+            utf_8_decode(body, "strict", True)  # noqa: FBT003 - it has no name
+        return _conversion(endpoint, other, body, target, about)
+    except UnicodeDecodeError:
+        repaired = with_whole_characters(body)
+    except RequestError as exc:
+        repaired = with_whole_characters(body) if exc.code == "invalid_json" else body
+        if repaired == body:
+            raise
+    return _conversion(endpoint, other, repaired, target, about)
+
+
+def _conversion(endpoint: str, other: str, body: bytes, target: Target, about: About) -> Conversion:
     if endpoint in EMBEDDINGS:
         return EmbeddingsConversion(body, EMBEDDINGS[endpoint], EMBEDDINGS[other], target, about)
     if other == "openai.tokenize":

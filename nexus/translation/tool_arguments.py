@@ -4,7 +4,8 @@ from typing import Final
 
 import msgspec
 
-from nexus.wire.documents import read, with_whole_characters
+from nexus.wire.characters import with_whole_characters
+from nexus.wire.documents import read
 
 INPUT: Final = "input"
 """The only argument of a custom tool where tools take objects."""

@@ -7,6 +7,7 @@ import msgspec
 
 from nexus.domain.request import Endpoint
 from nexus.errors import RequestError
+from nexus.wire.documents import read
 from nexus.wire.protocols import PROTOCOLS
 from nexus.wire.requests import multipart
 
@@ -14,6 +15,7 @@ JSON: Final = b"application/json"
 BOUNDARY: Final = b"composed"
 WORD: Final = "any "
 """One token by the estimate; a long text without blanks would be taken for a file."""
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,11 +49,8 @@ def with_model(endpoint: Endpoint, content_type: bytes, body: bytes, model: str)
     """Return *body* with *model* as its model; an invalid body as it is, to be refused later."""
     if endpoint.body == "multipart":
         return multipart.replace_model(body, content_type, model)
-    try:
-        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
-        return body
-    return msgspec.json.encode({**members, "model": model})
+    members = read(_OBJECT, body)
+    return body if members is None else msgspec.json.encode({**members, "model": model})
 
 
 def form_type(body: bytes) -> bytes:

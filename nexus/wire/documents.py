@@ -1,10 +1,11 @@
 """Decodes JSON of backends, which may be truncated or invalid."""
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
 import msgspec
+
+from nexus.wire.characters import with_whole_characters
 
 T = TypeVar("T")
 
@@ -34,24 +35,6 @@ def read(decoder: msgspec.json.Decoder[T], content: bytes) -> T | None:
         return decoder.decode(repaired)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def with_whole_characters(document: bytes) -> bytes:
-    r"""Return *document* with ``\ufffd`` in place of each escaped surrogate that is not one of a pair.
-
-    JavaScript writes them where a text was cut within an emoji. Many servers take them; the decoder does not.
-    """
-    if _SURROGATE.search(document) is None:
-        return document
-    return _ESCAPE.sub(_whole, document)
-
-
-_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPE: Final = re.compile(rb"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
-
-
-def _whole(escape: re.Match[bytes]) -> bytes:
-    return escape[0] if escape[1] is None else rb"\ufffd"
 
 
 def is_given(raw: msgspec.Raw) -> bool:

@@ -6,6 +6,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from nexus.wire.characters import as_long_with_whole_characters
+
 MAX_MEMBERS: Final = 10_000
 """More than any API has parameters, and few enough to be read quickly."""
 
@@ -34,11 +36,15 @@ class CrowdedObjectError(ValueError):
 
 
 def members(body: bytes) -> Iterator[JsonMember]:
-    """Yield the members of the object in *body*, which must be valid JSON, in order.
+    """Yield the members of the object in *body*, which must be valid JSON but for its characters, in order.
 
     :raises CrowdedObjectError: a name is duplicate, or there are more than 10 000 members.
     """
-    values = _OBJECT.decode(body)
+    try:
+        values = _OBJECT.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        body = as_long_with_whole_characters(body)
+        values = _OBJECT.decode(body)
     seen: set[str] = set()
     at = _after_space(body, body.index(b"{") + 1)
     while body[at] != _CLOSING_BRACE:

@@ -8,6 +8,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from nexus.errors import RequestError
+from nexus.wire.characters import as_long_with_whole_characters
 from nexus.wire.documents import read
 from nexus.wire.json_members import CrowdedObjectError, members
 from nexus.wire.message_text import FILE_BYTES, without_files
@@ -42,7 +43,8 @@ def read_body(
 ) -> tuple[T, dict[str, bytes], bytes]:
     """Decode *body*; return its fields, the bytes of its members among *bulk_names*, and the text of the body.
 
-    Long files may be missing in the text, and in the members: an empty string is in their place.
+    Long files may be missing in the text, and in the members: an empty string is in their place. What is no whole
+    character is replaced there: whether it is taken, the backend decides.
 
     :param hashes_files: put their hashes there instead.
     :raises RequestError: and nothing else, whatever the bytes are.
@@ -74,11 +76,21 @@ def read_body(
             _check_sizes(fields, shape)
     except msgspec.ValidationError as exc:
         raise _invalid_value(exc, shape.refused) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise RequestError("invalid_json", "the body is not valid JSON in UTF-8") from None
-    except RecursionError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        body = _repaired(body, exc)
+    else:
+        return fields, bulk, text
+    return read_body(shape, body, bulk_names, hashes_files=hashes_files)
+
+
+def _repaired(body: bytes, exc: Exception) -> bytes:
+    """Return *body* with whole characters. :raises RequestError: they are no reason why it was not read."""
+    if isinstance(exc, RecursionError):
         raise RequestError("invalid_json", "the body is nested too deeply") from None
-    return fields, bulk, text
+    repaired = as_long_with_whole_characters(body)
+    if repaired == body:
+        raise RequestError("invalid_json", "the body is not valid JSON in UTF-8") from None
+    return repaired
 
 
 def _decoded(shape: Shape[T], body: bytes, *, hashes_files: bool) -> tuple[T, bytes]:

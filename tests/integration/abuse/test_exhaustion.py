@@ -212,11 +212,8 @@ async def test_a_body_of_the_greatest_length_is_taken(start_front, raw):
         b'{"model":"llama3:8b","temperature":1e400}',
         b'{"model":"llama3:8b","temperature":NaN}',
         b'{"model":"llama3:8b","temperature":Infinity}',
-        b'{"model":"\\ud800"}',
-        b'{"model":"llama3:8b","messages":"\xff\xfe"}',
-        b'{"model":"llama3:8b","messages":"\xed\xa0\x80"}',
+        b'{"model":"\xff"}',
         '{"model":"llama3:8b"}'.encode("utf-16"),
-        '{"model":"llama3:8b"}'.encode("utf-8-sig"),
         b'{"model":"llama3:8b","model":"other"}',
         b'{"model":"llama3:8b","MODEL":"other"}',
         b'{"model":"llama3:8b","mod\\u0065l":"other"}',
@@ -237,6 +234,21 @@ async def test_a_crafted_body_is_the_clients_mistake(front, raw, check_refusal, 
     assert reply.code in ("invalid_json", "invalid_value")
     check_refusal(reply, "openai")
     assert front.asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"llama3:8b","messages":[{"role":"user","content":"\\ud83d"}]}',
+        b'{"model":"llama3:8b","messages":[{"role":"user","content":"caf\xe9"}]}',
+        b'\xef\xbb\xbf{"model":"llama3:8b","messages":[{"role":"user","content":"hi"}]}',
+    ],
+    ids=["half of a pair", "latin-1", "byte order mark"],
+)
+async def test_text_that_some_servers_take_reaches_the_backend_as_it_is(front, raw, body):
+    await front.ask(raw(f"Content-Length: {len(body)}", body=body))
+
+    assert [request.body for request in front.asked] == [body]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,14 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nexus.errors import RequestError
+from nexus.wire.characters import as_long_with_whole_characters, with_whole_characters
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.requests.model_field import insert_model, replace_model
+from nexus.wire.responses.model_name import restore_in_document
 
 DEEP = 100_000
 JSON_PATHS = sorted(path for path, endpoint in ENDPOINTS.items() if endpoint.body == "json")
@@ -14,15 +19,13 @@ CHAT_PATHS = ["/v1/chat/completions", "/api/chat", "/v1/messages"]
 NO_JSON = {
     "nothing": b"",
     "cut": b'{"model":"m"',
-    "invalid UTF-8": b'{"model":"m","x":"\xff"}',
-    "invalid UTF-8 in a name": b'{"model":"m","\xff":1}',
-    "overlong UTF-8": b'{"model":"m","x":"\xc0\x80"}',
+    "invalid UTF-8 outside of texts": b'{"model":"m",\xff"x":1}',
     "UTF-16": '{"model":"m"}'.encode("utf-16"),
-    "byte order mark": b'\xef\xbb\xbf{"model":"m"}',
+    "two byte order marks": b'\xef\xbb\xbf\xef\xbb\xbf{"model":"m"}',
     "NaN": b'{"model":"m","x":NaN}',
     "Infinity": b'{"model":"m","messages":[Infinity]}',
-    "lone surrogate": b'{"model":"m","x":"\\ud800"}',
-    "lone low surrogate": b'{"model":"m","messages":["\\udc00"]}',
+    "half an escape": b'{"model":"m","x":"\\ud80"}',
+    "more after half of a character": b'{"model":"m","x":"\\ud800"} {}',
     "nested lists": b'{"model":"m","x":' + b"[" * DEEP + b"]" * DEEP + b"}",
     "nested objects": b'{"model":"m","messages":' + b'{"a":' * DEEP + b"1" + b"}" * DEEP + b"}",
     "endless nesting": b'{"model":"m","x":' + b"[" * DEEP,
@@ -38,6 +41,49 @@ def test_invalid_json_is_refused(path, body):
     assert refusal(path, body).code == "invalid_json"
 
 
+# Ollama's decoder puts U+FFFD in place of each, Python's takes all but the first two, llama.cpp's the last.
+HALVES = {
+    "invalid UTF-8": b'{"x":"\xff","model":"m","user":"\xff","messages":[{"role":"user","content":"\xff"}]}',
+    "invalid UTF-8 in a name": b'{"\xff":1,"model":"m"}',
+    "overlong UTF-8": b'{"x":"\xc0\x80","model":"m"}',
+    "lone surrogate": b'{"x":"\\ud800","model":"m"}',
+    "lone surrogate before a pair": b'{"x":"\\ud83d\\uD83D\\uDE00","model":"m"}',
+    "lone low surrogate": b'{"messages":["\\udc00"],"model":"m","tools":["\\udc00"]}',
+    "lone surrogate in a name": b'{"\\ud800":1,"model":"m"}',
+    "both, in a long text": b'{"messages":"' + b"a b " * 2000 + b'\\ud83d\xff","model":"m"}',
+    "byte order mark": b'\xef\xbb\xbf{"x":"\\ud800","model":"m"}',
+}
+
+
+@pytest.mark.parametrize("body", HALVES.values(), ids=HALVES)
+@pytest.mark.parametrize("path", JSON_PATHS)
+def test_what_is_no_whole_character_is_for_the_backend_to_judge(path, body):
+    assert understood(path, body).model == "m"
+    assert replace_model(body, "other") == body.replace(b'"m"', b'"other"')
+    assert restore_in_document(body, "m", "other") == body.replace(b'"m"', b'"other"')
+    nameless = body.replace(b'"m"', b"null")
+    assert insert_model(nameless, "m") == body
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"x":"\\ud800","mod\\u0065l":"b","model":"a"}', b'\xef\xbb\xbf{"model":"a","\xff":1,"MODEL":"b"}']
+)
+@pytest.mark.parametrize("path", JSON_PATHS)
+def test_beside_half_of_a_character_an_ambiguous_model_is_refused_as_well(path, body):
+    assert refusal(path, body).param == "model"
+
+
+@given(st.binary(max_size=40))
+def test_what_is_repaired_keeps_its_length(garbage):
+    document = b'{"a":"\\ud83d' + garbage + b'"}'
+
+    repaired = as_long_with_whole_characters(document)
+
+    assert len(repaired) == len(document)
+    repaired.decode()
+    with_whole_characters(document).decode()
+
+
 WRONG = {
     b"[]": None,
     b'"model"': None,
@@ -48,6 +94,7 @@ WRONG = {
     b'{"model":"a\\u0000b"}': "model",
     b'{"model":"a\\nb"}': "model",
     b'{"model":"\\u202eb"}': "model",
+    b'{"model":"a\xff"}': "model",
     b'{"model":"' + b"m" * 1025 + b'"}': "model",
     b'{"model":"m","stream":"yes"}': "stream",
     b'{"model":"m","stream":1}': "stream",

@@ -29,7 +29,6 @@ def test_only_the_top_level_model_is_replaced(body, expected):
         (b'{"x":1,"x":2,"tools":{"model":"t"},"mod\\u0065l":"a"}', "invalid_json"),
         (b'{"x":1,"x":2,"y":"\\"model\\"","tools":[{"model":"t"}],"model":"a"}', "invalid_json"),
         (b'{"tools":{"model":"t"},"tools":{"model":"u"},"model":"a"}', "invalid_json"),
-        (b'{"\\ud800":1,"tools":[{"model":"t"}],"model":"a"}', "invalid_json"),
         (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b',"tools":{"model":"t"},"model":"a"}', "invalid_json"),
         (b"[]", "invalid_json"),
         (b"", "invalid_json"),
