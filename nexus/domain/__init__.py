@@ -4,7 +4,8 @@
 ``request``        an endpoint, and what one request requires of a model
 ``model``          what is known of a model on one backend
 ``kinds``          what all servers of one kind have in common
-``backend``        a backend, its status and its live counters
+``backend``        a backend and its status
+``backend_load``   the live counters of one backend
 ``shared_load``    what other workers and replicas send to the same backend
 ``capacity``       how many requests a backend works on at once, and how that is known
 ``engine_report``  what an engine reports about its own load

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import structlog
 
 from nexus.config.schema import HealthCheckConfig
-from nexus.domain.backend import BackendLoad, Status
+from nexus.domain.backend import Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.fleet.clock import unix_now
 from nexus.fleet.health.checker import HealthChecker

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.domain.backend import Backend, BackendLoad, Status
+from nexus.domain.backend import Backend, Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts, Zone

@@ -2,7 +2,8 @@
 
 from hypothesis import strategies as st
 
-from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
+from nexus.domain.backend import Backend, Breaker, Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.model import ModelFacts
 from nexus.domain.request import Requirements
 from nexus.testing.builders import make_backend

@@ -27,7 +27,8 @@ from bench_metrics import outcome_of
 from comparing import machine, page
 
 from nexus.config.schema import PluginLoadingConfig, RoutingConfig
-from nexus.domain.backend import Backend, BackendLoad
+from nexus.domain.backend import Backend
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import AttemptOutcome, Ending

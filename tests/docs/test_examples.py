@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from nexus.config.schema import Config
-from nexus.domain.backend import Backend, BackendLoad, Status
+from nexus.domain.backend import Backend, Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Endpoint, Requirements
 from nexus.fleet.kinds import KINDS

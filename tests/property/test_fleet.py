@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from nexus.config.schema import HealthCheckConfig
-from nexus.domain.backend import Backend, BackendLoad, Breaker, Status, moved_average
+from nexus.domain.backend import Backend, Breaker, Status
+from nexus.domain.backend_load import BackendLoad, moved_average
 from nexus.domain.model import ModelFacts
 from nexus.fleet.health.breaker import FAILURES_TO_OPEN, JITTER, MAX_PAUSE_S, BreakerState
 from nexus.fleet.health.state import HealthState

@@ -5,7 +5,8 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from nexus.domain.backend import Backend, BackendLoad, Breaker
+from nexus.domain.backend import Backend, Breaker
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.shared_load import Elsewhere
 from nexus.fleet.kinds import KINDS, UNDETECTED
 from nexus.fleet.sharing.rows import UnknownKind, decode_row, encode_row

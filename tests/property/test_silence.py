@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from nexus.domain.request import Requirements
 from nexus.domain.silence import overdue_at, remarkably_silent, silent_s
 from nexus.routing.core_stages.schedule import Schedule
+from nexus.routing.ranking.candidates import Candidates
 from nexus.routing.ranking.latency import Latencies
 from nexus.routing.ranking.strategies import STRATEGIES
 from nexus.testing.builders import MODEL, make_backend, make_intent
@@ -84,7 +85,9 @@ def test_never_all_backends_are_remarkable(backends, is_stream):
 
 @given(fleets(), st.booleans())
 def test_a_silent_backend_is_expected_to_take_no_less_than_its_silence(backends, is_stream):
-    doublings = Latencies().expected(offers(backends), MODEL, NOW, Requirements(model=MODEL, is_stream=is_stream))
+    doublings = Latencies().expected(
+        Candidates(offers(backends)), MODEL, NOW, Requirements(model=MODEL, is_stream=is_stream)
+    )
 
     for at, backend in enumerate(backends):
         silence_s = silent_s(backend, backend.load.model(MODEL), NOW, is_stream=is_stream)

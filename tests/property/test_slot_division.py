@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from nexus.domain.backend import BackendLoad
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.shared_load import first_short, parts_for
 from nexus.fleet.sharing.slot_broker import SlotBroker
 from nexus.fleet.sharing.slot_keeper import SlotKeeper, Waiting

@@ -11,7 +11,7 @@ from aiohttp.streams import StreamReader
 
 from nexus.config.schema import Config
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
-from nexus.domain.backend import BackendLoad
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.domain.request import Kept, Requirements

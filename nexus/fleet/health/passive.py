@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import structlog
 
-from nexus.domain.backend import Backend, BackendLoad, Breaker
+from nexus.domain.backend import Backend, Breaker
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, FIRST_ANSWER_TOKENS
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.read_only import ReadOnlyDict

@@ -6,7 +6,8 @@ import msgspec
 
 from nexus.config.schema import BackendConfig
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
-from nexus.domain.backend import AnyModel, Backend, BackendLoad, Status
+from nexus.domain.backend import AnyModel, Backend, Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.domain.model import Zone
 from nexus.fleet.fetching import Target

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from nexus import tasks
 from nexus.config.faults import Fault
 from nexus.dialing.upstream_settings import UpstreamSettings
-from nexus.domain.backend import Backend, BackendLoad
+from nexus.domain.backend import Backend
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.outcome import AttemptOutcome
 from nexus.fleet.clock import call_later
 from nexus.fleet.discovery.approval.applicants import Applicant

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from nexus.domain.backend import BackendLoad
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.shared_load import HELD, Allotment
 from nexus.fleet.clock import Later
 from nexus.fleet.sharing.slot_broker import NO_EPOCH, NOTHING_WAITS, Key, SlotOrder, SlotReport

@@ -1,6 +1,7 @@
 """The half-open breakers of a backend and of its models, each of which admits one request at a time."""
 
-from nexus.domain.backend import Backend, BackendLoad, Breaker
+from nexus.domain.backend import Backend, Breaker
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.model_load import ModelLoad
 
 

@@ -9,7 +9,8 @@ from typing import Any, Final, Self
 import msgspec
 
 from nexus.config.schema import WeightsConfig
-from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
+from nexus.domain.backend import Backend, Breaker, Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
@@ -163,8 +164,9 @@ class Schedule(Reconciler):
             name, factors, avoided = sole.backend.name, factors or {}, avoided or frozenset()
             score = sole.score * factors.get(name, 1.0)
             return (msgspec.structs.replace(sole, score=score, is_avoided=name in avoided),)
-        scores = self._strategy.rank(offers, intent.resolved_model, intent.requirements)
-        return Ranking(scores, factors, avoided, self._odd_of(intent.snapshot).unhealthy)
+        candidates = self._candidates.of(offers, intent.resolved_model)
+        scores = self._strategy.rank(candidates, intent.resolved_model, intent.requirements)
+        return Ranking(scores, factors, avoided, self._odd_of(intent.snapshot).unhealthy, candidates.places)
 
     def _odd_of(self, snapshot: FleetSnapshot) -> "Odd":
         if snapshot is not self._odd.snapshot:

@@ -4,19 +4,23 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Final
 
-from nexus.domain.backend import Backend, BackendLoad
+from nexus.domain.backend import Backend
+from nexus.domain.backend_load import CHANGES, BackendLoad
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.model_load import Mean, ModelLoad
 from nexus.domain.silence import Offer
 
 MAX_REMEMBERED: Final = 1024
-"""Models; clients choose the names."""
+"""Models, each with some number of candidates; clients choose the names."""
+BUSY_POINTS: Final = 10.0
+"""The load points of a backend whose slots are all in use; beyond its slots, requests queue at the backend."""
 
 NO_FIGURES: Final = ModelLoad()
 """Of a model that its backend was not asked for yet; never changed."""
 
 # These run in C, and go around the properties: with a hundred backends, that saves some microseconds.
 _EVERYWHERE: Final[Callable[[BackendLoad], int]] = attrgetter("_everywhere")
+_WORK: Final[Callable[[BackendLoad], int]] = attrgetter("_work")
 _TOLD: Final[Callable[[BackendLoad], EngineReport | None]] = attrgetter("_told")
 _FAILURES: Final[Callable[[ModelLoad], float]] = attrgetter("failures")
 _LEARNED: Final[Callable[[ModelLoad], float | None]] = attrgetter("learned.limit")
@@ -30,12 +34,16 @@ class Candidates:
     """The candidates of a ranking, in their order, with what is the same as long as they are."""
 
     __slots__ = (
+        "_are_told",
         "_books",
+        "_declines",
+        "_figures",
         "_others",
-        "_own_name",
-        "_told",
+        "_places",
+        "_reports",
         "by_share",
         "guessable",
+        "kept",
         "loads",
         "offers",
         "priorities",
@@ -45,9 +53,6 @@ class Candidates:
     def __init__(self, offers: Sequence[Offer]) -> None:
         self.offers: Final = offers
         self.loads: Final[list[BackendLoad]] = [backend.load for backend, _ in offers]
-        self._books = [load.models for load in self.loads]
-        own_names = {own_name for _, own_name in offers}
-        self._own_name = own_names.pop() if len(own_names) == 1 else None
         self.priorities: Final = [100 - min(backend.priority, 100) for backend, _ in offers]
         """What their priorities are worth: 0 to 100 points each."""
         self.by_share: Final = len({backend.share for backend, _ in offers}) > 1
@@ -60,24 +65,54 @@ class Candidates:
             facts = backend.models.get(model)
             if not (backend.is_limited or backend.slots_are_reported or (facts is not None and facts.max_in_flight)):
                 self.guessable.setdefault(backend.kind.name, []).append(at)
-        self._told: list[EngineReport | None] = []
+        self.kept: tuple[Sequence[float], Sequence[float]] | None = None
+        """What the strategy adds for their priorities, and their scores while none is busy or slow; None: not computed
+        yet."""
+        self._places: dict[str, int] | None = None
+        self._declines: list[Decline] | None = None
+        self._figures: list[ModelLoad] = []
+        self._books = self._reports = -1
+        """The numbers of changes until which the figures, and what was reported, are known."""
+        self._are_told = False
         self._others: list[tuple[int, EngineReport]] = []
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The position of each, by its name."""
+        if self._places is None:
+            self._places = {backend.name: at for at, (backend, _) in enumerate(self.offers)}
+        return self._places
+
+    @property
+    def declines(self) -> "list[Decline]":
+        """For each, how its load points fall with the requests that it is busy with."""
+        if self._declines is None:
+            # Most backends are alike.
+            alike: dict[Decline, Decline] = {}
+            found = (decline(backend, slots) for (backend, _), slots in zip(self.offers, self.slots, strict=True))
+            self._declines = [alike.setdefault(each, each) for each in found]
+        return self._declines
 
     def in_flight(self) -> list[int]:
         """Return the requests of this Nexus in flight at each, those of its other workers and replicas included."""
         return list(map(_EVERYWHERE, self.loads))
 
+    def work(self) -> list[int]:
+        """Return the tokens of these requests at each, by the time that they take."""
+        return list(map(_WORK, self.loads))
+
     def are_told(self) -> bool:
         """Whether an engine has reported its load; reads the reports for :meth:`of_others`."""
-        told = list(map(_TOLD, self.loads))
-        if told != self._told:
-            self._told = told
+        if self._reports != CHANGES.reports:
+            self._reports = CHANGES.reports
+            told = list(map(_TOLD, self.loads))
+            self._are_told = any(told)
             self._others = [
                 (at, report)
                 for at, report in enumerate(told)
                 if report is not None and (report.requests or 0) > report.own_requests
             ]
-        return any(told)
+        return self._are_told
 
     def of_others(self, now: float) -> list[tuple[int, float]]:
         """Return the positions of engines that have reported requests of other clients, and how many."""
@@ -85,27 +120,43 @@ class Candidates:
 
     def figures(self) -> list[ModelLoad]:
         """Return the figures of the model at each."""
-        if self._own_name is not None:
-            own_name = self._own_name
-            return [book.get(own_name, NO_FIGURES) for book in self._books]
-        return [book.get(name, NO_FIGURES) for book, (_, name) in zip(self._books, self.offers, strict=True)]
+        if self._books != CHANGES.books:
+            self._books = CHANGES.books
+            self._figures = [backend.load.models.get(own_name, NO_FIGURES) for backend, own_name in self.offers]
+        return self._figures
+
+
+Decline = tuple[float, float]
+"""Up to how many requests the load points of a backend fall evenly, and by how many points in all."""
+
+
+def decline(backend: Backend, slots: float | None) -> Decline:
+    """Return how the load points of *backend* fall: to 0 at its limit, or first to ``BUSY_POINTS`` at its slots.
+
+    :param slots: how many requests it works on at once; None if that is not known.
+    """
+    limit = backend.max_in_flight
+    if slots is None or slots >= limit:
+        return limit, 100.0
+    return slots, 100.0 - BUSY_POINTS
 
 
 class RememberedCandidates:
-    """The last candidates for each model."""
+    """The last candidates for each model, those of each number apart: policies and retries leave out some."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Candidates] = {}
+        self._known: dict[tuple[str, int], Candidates] = {}
 
     def of(self, offers: Sequence[Offer], model: str) -> Candidates:
         """Return *offers* as candidates, those of the last ranking for *model* if they are the same."""
-        known = self._known.get(model)
+        key = model, len(offers)
+        known = self._known.get(key)
         # Unless the fleet has changed, each offer is the same object, so that this compares a hundred of them in 1 us.
         if known is not None and known.offers == offers:
             return known
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
-        found = self._known[model] = Candidates(offers)
+        found = self._known[key] = Candidates(offers)
         return found
 
 

@@ -43,26 +43,17 @@ class Latencies:
         self._known: dict[tuple[str, bool, int], _Known] = {}
         """By model, form and size."""
 
-    def expected(
-        self,
-        offers: Sequence[Offer],
-        model: str,
-        now: float,
-        wanted: Requirements,
-        figures: Sequence[ModelLoad] | None = None,
-    ) -> Sequence[float] | None:
+    def expected(self, candidates: Candidates, model: str, now: float, wanted: Requirements) -> Sequence[float] | None:
         """Return the expected latency of each candidate for a request, as the logarithm to base 2 of milliseconds; None
         when nothing was measured for any candidate.
 
         A candidate that has been silent for longer is expected to take at least as long as its silence.
 
         :param model: the model asked for, after aliases.
-        :param figures: those of the model at each candidate; None: they are looked up.
         """
-        is_stream = wanted.is_stream
+        offers, figures, is_stream = candidates.offers, candidates.figures(), wanted.is_stream
         key = (model, is_stream, size_class(wanted.prompt_tokens) if is_stream else _size_of_whole(offers, wanted))
         known = self._known.get(key, _NEVER)
-        figures = Candidates(offers).figures() if figures is None else figures
         if not 0.0 <= now - known.computed_at < VALID_S:
             known = self._compute(key, offers, figures, now)
         elif known.by_name is not None and known.offers != offers:

@@ -1,7 +1,8 @@
 """The order of the candidates: the best first, and the others only when they are looked at."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import inf
 from typing import overload
 
 import msgspec
@@ -22,6 +23,10 @@ class Scores(ABC):
     @abstractmethod
     def tie(self, at: int) -> float:
         """Return the order of one among equal scores, lowest first."""
+
+    def first_of(self, places: Sequence[int]) -> int:
+        """Return the one of *places*, whose scores are equal, that comes first."""
+        return min(places, key=self.tie)
 
     @abstractmethod
     def ranked(self, at: int, score: float, *, is_avoided: bool) -> Ranked:
@@ -59,24 +64,22 @@ class Ranking(Sequence[Ranked]):
         factors: Mapping[str, float] | None = None,
         avoided: frozenset[str] | None = None,
         last_resorts: frozenset[str] | None = None,
+        places: Mapping[str, int] | None = None,
     ) -> None:
         """:param factors: by the names of backends, what their scores are multiplied by.
         :param avoided: the names of backends that are asked only when no other is left.
         :param last_resorts: the names of backends that are asked only when not even one of those is left.
+        :param places: by its name, the position of each candidate; None: it is looked up.
         """
         self._scores = scores
         self._points = scores.points
         self._avoided = avoided or frozenset()
-        self._standing: list[int] | None = None
+        self._standing: dict[int, int] = {}
+        """By position, how far those are kept back that are avoided or a last resort."""
         self._order: list[Ranked] | None = None
-        if factors:
-            pairs = zip(scores.points, scores.offers, strict=True)
-            self._points = [
-                points * factors[offer[0].name] if offer[0].name in factors else points for points, offer in pairs
-            ]
-        if avoided or last_resorts:
-            last, worse = last_resorts or frozenset(), self._avoided
-            self._standing = [2 * (backend.name in last) + (backend.name in worse) for backend, _ in scores.offers]
+        if factors or avoided or last_resorts:
+            places = places or {backend.name: at for at, (backend, _) in enumerate(scores.offers)}
+            self._apply(factors or {}, last_resorts or frozenset(), places)
         self._best = self._find_best()
 
     def __len__(self) -> int:
@@ -102,22 +105,33 @@ class Ranking(Sequence[Ranked]):
         points = self._points
         if not points:
             return None
-        if self._standing is None:
-            highest = max(points)
-            if points.count(highest) == 1:
-                return self._ranked(points.index(highest))
-            equal = [at for at, score in enumerate(points) if score == highest]
-        else:
-            best = min(self._standing)
-            among = [at for at, standing in enumerate(self._standing) if standing == best]
-            highest = max([points[at] for at in among])
-            equal = [at for at in among if points[at] == highest]
-        return self._ranked(equal[0] if len(equal) == 1 else min(equal, key=self._scores.tie))
+        if standing := self._standing:
+            least = 0 if len(standing) < len(points) else min(standing.values())
+            points = [*points]
+            for at, kept_back in standing.items():
+                if kept_back > least:
+                    points[at] = -inf
+        highest = max(points)
+        if points.count(highest) == 1:
+            return self._ranked(points.index(highest))
+        return self._ranked(self._scores.first_of([at for at, score in enumerate(points) if score == highest]))
+
+    def _apply(self, factors: Mapping[str, float], last_resorts: Iterable[str], places: Mapping[str, int]) -> None:
+        """Apply what stages have said of some candidates, mostly of few."""
+        self._points = points = [*self._points]
+        for name, factor in factors.items():
+            if (at := places.get(name)) is not None:
+                points[at] *= factor
+        standing = self._standing
+        for names, step in ((self._avoided, 1), (last_resorts, 2)):
+            for name in names:
+                if (at := places.get(name)) is not None:
+                    standing[at] = standing.get(at, 0) + step
 
     def _ordered(self) -> list[Ranked]:
         if self._order is None:
-            standing, points, tie = self._standing or [0] * len(self), self._points, self._scores.tie
-            order = sorted(range(len(self)), key=lambda at: (standing[at], -points[at], tie(at)))
+            standing, points, tie = self._standing, self._points, self._scores.tie
+            order = sorted(range(len(self)), key=lambda at: (standing.get(at, 0), -points[at], tie(at)))
             self._order = [self._ranked(at) for at in order]
         return self._order
 

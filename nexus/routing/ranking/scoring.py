@@ -6,10 +6,10 @@ from typing import Final
 
 import msgspec
 
-from nexus.domain.backend import Backend, BackendLoad, Status
-from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, ModelLoad
+from nexus.domain.backend import Backend, Status
+from nexus.domain.model_load import ModelLoad
 from nexus.domain.silence import Offer
-from nexus.routing.ranking.candidates import Candidates, failing, has_learned
+from nexus.routing.ranking.candidates import BUSY_POINTS, Candidates, decline, failing, has_learned
 
 MAX_REMEMBERED_MODELS: Final = 1024
 MAX_REMEMBERED_TURNS: Final = 64
@@ -19,8 +19,6 @@ TOKEN_PART: Final = 0.5
 """The part of a request's weight that depends on its tokens."""
 GUESS_DOUBLINGS: Final = 1.0
 """How far a guess of the capacity may be from the mean before it counts."""
-BUSY_POINTS: Final = 10.0
-"""The load points of a backend whose slots are all in use; beyond its slots, requests queue at the backend."""
 CREDITED_TURNS: Final = 3.0
 """How many missed turns a backend may catch up on, where shares differ."""
 
@@ -76,7 +74,6 @@ def busy_requests(offers: Sequence[Offer], now: float) -> list[float]:
 def load_of(
     candidates: Candidates,
     now: float,
-    figures: Sequence[ModelLoad] | None = None,
     in_flight: Sequence[int] | None = None,
 ) -> tuple[Sequence[float], Sequence[float | None]]:
     """Return with how many requests of usual size each candidate is busy, and how many it works on at once.
@@ -86,16 +83,15 @@ def load_of(
     of other clients are added as the engine reports them, and a recent failure counts as one more; else a backend that
     fails at once would look idle and get them all.
 
-    :param figures: those of the model at each; None: they are looked up.
     :param in_flight: the requests in flight at each; None: they are looked up.
     """
-    figures = candidates.figures() if figures is None else figures
+    figures = candidates.figures()
     busy: list[float] = [*(candidates.in_flight() if in_flight is None else in_flight)]
     if len(busy) > 1 and (requests := sum(busy)):
-        costs = [_cost(load) if count else 0 for count, load in zip(busy, candidates.loads, strict=True)]
-        if total := sum(costs):
+        work = candidates.work()
+        if total := sum(work):
             by_count, by_token = 1.0 - TOKEN_PART, TOKEN_PART * requests / total
-            busy = [by_count * count + by_token * cost for count, cost in zip(busy, costs, strict=True)]
+            busy = [by_count * count + by_token * tokens for count, tokens in zip(busy, work, strict=True)]
     are_told = candidates.are_told()
     for at, others in candidates.of_others(now) if are_told else ():
         busy[at] += others
@@ -123,13 +119,6 @@ def load_of_one(offer: Offer, now: float) -> tuple[float, float | None]:
         candidates = Candidates((offer,))
         return busy, _with_guesses(candidates, candidates.figures(), now)[0]
     return busy, slots
-
-
-def _cost(load: BackendLoad) -> int:
-    """Return the tokens of all requests in flight at a backend, by the time that they take."""
-    elsewhere = load.elsewhere
-    answers, prompts = load.answer_tokens + elsewhere.answer_tokens, load.prompt_tokens + elsewhere.prompt_tokens
-    return prompts + ANSWER_TOKEN_WEIGHT * answers
 
 
 def _with_guesses(candidates: Candidates, figures: Sequence[ModelLoad], now: float) -> Sequence[float | None]:
@@ -163,12 +152,11 @@ def load_points(backend: Backend, busy: float, slots: float | None) -> float:
     """
     if not busy:
         return 100.0
+    until, fall = decline(backend, slots)
+    if busy <= until:
+        return 100.0 - fall * busy / until
     limit = backend.max_in_flight
-    if slots is None or slots >= limit:
-        return 100.0 - 100.0 * busy / limit if busy < limit else 0.0
-    if busy <= slots:
-        return 100.0 - (100.0 - BUSY_POINTS) * busy / slots
-    return max(0.0, BUSY_POINTS * (limit - busy) / (limit - slots))
+    return max(0.0, BUSY_POINTS * (limit - busy) / (limit - until)) if until < limit else 0.0
 
 
 def relative_to_shares(offers: Sequence[Offer], busy: Sequence[float]) -> Sequence[float]:
@@ -246,6 +234,15 @@ class Turn(msgspec.Struct, frozen=True, gc=False):
             return self.now + self.draws[at] * cost * self.first_wait
         return max(self.now - self.credit * cost, begins) + self.draws[at] * cost * 1e-6
 
+    def first_of(self, places: Sequence[int]) -> int:
+        """Return the one of *places* whose turn comes first."""
+        if self.doublings is not None or self.credit:
+            return min(places, key=self.tie)
+        # Equals in speed and share, of which there may be a hundred: in one go, and without their cost.
+        now, through, offers, draws = self.now, self.through, self.offers, self.draws
+        turns = [(max(now, through.get(offers[at][0].name, now)), draws[at], at) for at in places]
+        return min(turns)[2]
+
 
 class Turns:
     """Divides requests among equal candidates by share and speed: one that is half as fast gets half as many turns."""
@@ -254,35 +251,34 @@ class Turns:
         self._draw = draw
         self._models: dict[str, tuple[float, dict[str, float]]] = {}
         """By model: the time of the last turn, and when each backend will have finished its work; in units of work."""
-        self._last: Turn | None = None
+        self._last: tuple[Turn, Candidates] | None = None
         """Of the last ranking; None if it was not decided by turns."""
 
-    def begin(self, offers: Sequence[Offer], model: str, doublings: Sequence[float] | None, *, by_share: bool) -> Turn:
-        """Return the turns of *offers*."""
+    def begin(self, candidates: Candidates, model: str, doublings: Sequence[float] | None) -> Turn:
+        """Return the turns of *candidates*."""
         now, through = self._models.get(model, _NO_TURNS)
         draw = self._draw
         # Where shares differ, a backend catches up on turns that it was too busy for. A backend without a turn so far
         # waits for part of one; otherwise it would come first however small its share.
-        credit, first_wait = (CREDITED_TURNS, 1.0) if by_share else (0.0, 1e-6)
+        credit, first_wait = (CREDITED_TURNS, 1.0) if candidates.by_share else (0.0, 1e-6)
         fastest = min(doublings) if doublings else 0.0
-        draws = [draw() for _ in offers]
-        self._last = Turn(offers, doublings, fastest, now, through, credit, first_wait, draws)
-        return self._last
+        draws = [draw() for _ in candidates.offers]
+        turn = Turn(candidates.offers, doublings, fastest, now, through, credit, first_wait, draws)
+        self._last = turn, candidates
+        return turn
 
-    def ties(self, offers: Sequence[Offer], model: str, *, by_share: bool) -> list[float]:
+    def ties(self, candidates: Candidates, model: str) -> list[float]:
         """Return the order of turns, lowest first, with chance between equals."""
-        turn = self.begin(offers, model, None, by_share=by_share)
-        return [turn.tie(at) for at in range(len(offers))]
+        turn = self.begin(candidates, model, None)
+        return [turn.tie(at) for at in range(len(candidates.offers))]
 
     def take(self, backend: str, model: str) -> None:
         """Record that *backend* got a request for *model*; a sole candidate takes no turn from any other."""
-        last = self._last
-        if last is None:
+        if self._last is None:
             return
-        for place, (candidate, _) in enumerate(last.offers):  # noqa: B007 - it is used below
-            if candidate.name == backend:
-                break
-        else:
+        last, candidates = self._last
+        place = candidates.places.get(backend)
+        if place is None:
             return
         cost, found = last.cost(place), self._models.get(model)
         if found is None:

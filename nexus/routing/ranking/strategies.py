@@ -13,7 +13,7 @@ from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
 from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer
-from nexus.routing.ranking.candidates import Candidates, RememberedCandidates
+from nexus.routing.ranking.candidates import Candidates, decline
 from nexus.routing.ranking.latency import FREE_DOUBLINGS, Latencies, latency_points
 from nexus.routing.ranking.ranking import ListedScores, Scores
 from nexus.routing.ranking.scoring import (
@@ -68,8 +68,8 @@ class Strategy(ABC):
         self._clock = clock
 
     @abstractmethod
-    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> Scores:
-        """Score each of *offers*, in their order, without the factors of the stages.
+    def rank(self, candidates: Candidates, model: str, wanted: Requirements) -> Scores:
+        """Score each of *candidates*, in their order, without the factors of the stages.
 
         :param model: the model asked for, after aliases.
         :param wanted: what the request requires.
@@ -77,7 +77,7 @@ class Strategy(ABC):
 
     def rank_one(self, offer: Offer, model: str, wanted: Requirements) -> Ranked:
         """Score a sole candidate."""
-        scores = self.rank((offer,), model, wanted)
+        scores = self.rank(Candidates((offer,)), model, wanted)
         return scores.ranked(0, scores.points[0], is_avoided=False)
 
     @abstractmethod
@@ -99,8 +99,9 @@ class Strategy(ABC):
 class IndependentStrategy(Strategy):
     """A strategy that scores each backend without regard to the others."""
 
-    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> Scores:
+    def rank(self, candidates: Candidates, model: str, wanted: Requirements) -> Scores:
         del wanted
+        offers = candidates.offers
         ties = self.ties([backend for backend, _ in offers], model)
         return ListedScores(
             [
@@ -130,19 +131,18 @@ class Smart(Strategy):
         self._priority, self._load, self._latency = weights.priority, weights.load, weights.latency
         self._latencies = Latencies()
         self._turns = Turns(chance.random)
-        self._candidates = RememberedCandidates()
 
-    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> Scores:
+    def rank(self, candidates: Candidates, model: str, wanted: Requirements) -> Scores:
+        offers = candidates.offers
         if not offers:
             return ListedScores(())
-        now, candidates = self._clock(), self._candidates.of(offers, model)
-        figures, in_flight = candidates.figures(), candidates.in_flight()
-        busy, slots = load_of(candidates, now, figures, in_flight)
+        now, in_flight = self._clock(), candidates.in_flight()
+        busy, slots = load_of(candidates, now, in_flight)
         relative = relative_to_shares(offers, busy) if candidates.by_share else busy
-        doublings = self._latencies.expected(offers, model, now, wanted, figures)
-        turn = self._turns.begin(offers, model, doublings, by_share=candidates.by_share)
+        doublings = self._latencies.expected(candidates, model, now, wanted)
+        turn = self._turns.begin(candidates, model, doublings)
         points = self._points(candidates, relative, slots, turn)
-        return SmartScores(offers, points, in_flight, busy, relative, slots, turn)
+        return SmartScores(points, in_flight, busy, relative, slots, turn)
 
     def rank_one(self, offer: Offer, model: str, wanted: Requirements) -> Ranked:
         del model, wanted
@@ -157,29 +157,35 @@ class Smart(Strategy):
 
     def _points(
         self, candidates: Candidates, relative: Sequence[float], slots: Sequence[float | None], turn: Turn
-    ) -> list[float]:
+    ) -> Sequence[float]:
         """Return the score of each candidate.
 
         :param relative: the requests that it is busy with, relative to its share where shares differ.
         """
-        weight, by_latency, by_priority = self._load, self._latency, self._priority
-        idle, fast, doublings = 100.0 * weight, 100.0 * by_latency, turn.doublings
+        weight, by_latency, doublings, declines = self._load, self._latency, turn.doublings, candidates.declines
+        idle, fast = 100.0 * weight, 100.0 * by_latency
+        kept = candidates.kept
+        if kept is None:
+            added = [priority * self._priority for priority in candidates.priorities]
+            kept = candidates.kept = added, [(idle + fast + points) / 100 for points in added]
+        by_priority, best = kept
         are_fast = doublings is None or max(doublings) - turn.fastest <= FREE_DOUBLINGS
         if are_fast and not any(relative):
-            return [(idle + fast + priority * by_priority) / 100 for priority in candidates.priorities]
+            return best
+        if slots is not candidates.slots:
+            declines = [decline(backend, slots[at]) for at, (backend, _) in enumerate(candidates.offers)]
         loads = [
-            weight * load_points(backend, requests, slots[at]) if requests else idle
-            for at, (requests, (backend, _)) in enumerate(zip(relative, candidates.offers, strict=True))
+            100.0 - fall * requests / until
+            if requests <= until
+            else load_points(candidates.offers[at][0], requests, slots[at])
+            for at, (requests, (until, fall)) in enumerate(zip(relative, declines, strict=True))
         ]
         if doublings is None or are_fast:
-            return [
-                (load + fast + priority * by_priority) / 100
-                for load, priority in zip(loads, candidates.priorities, strict=True)
-            ]
+            return [(weight * load + fast + points) / 100 for load, points in zip(loads, by_priority, strict=True)]
         fastest = turn.fastest
         return [
-            (load + latency_points(doubling, fastest) * by_latency + priority * by_priority) / 100
-            for load, doubling, priority in zip(loads, doublings, candidates.priorities, strict=True)
+            (weight * load + latency_points(doubling, fastest) * by_latency + points) / 100
+            for load, doubling, points in zip(loads, doublings, by_priority, strict=True)
         ]
 
     def reason(self, backend: Backend, score: float) -> str:
@@ -205,7 +211,6 @@ class SmartScores(Scores):
 
     def __init__(  # noqa: PLR0913 - all that is shown of the candidates
         self,
-        offers: Sequence[Offer],
         points: Sequence[float],
         in_flight: Sequence[int],
         busy: Sequence[float],
@@ -213,12 +218,15 @@ class SmartScores(Scores):
         slots: Sequence[float | None],
         turn: Turn,
     ) -> None:
-        self.offers, self.points = offers, points
+        self.offers, self.points = turn.offers, points
         self._in_flight, self._busy, self._relative, self._slots = in_flight, busy, relative, slots
         self._turn = turn
 
     def tie(self, at: int) -> float:
         return self._turn.tie(at)
+
+    def first_of(self, places: Sequence[int]) -> int:
+        return self._turn.first_of(places)
 
     def ranked(self, at: int, score: float, *, is_avoided: bool) -> Ranked:
         turn, (backend, own_name) = self._turn, self.offers[at]
@@ -266,11 +274,10 @@ class RoundRobin(IndependentStrategy):
         last = self._last.get(model, "")
         turn = next((index for index, name in enumerate(names) if name > last), 0)
         places: list[float] = [(self._index[backend.name] - turn) % len(names) for backend in backends]
-        offers = [(backend, model) for backend in backends]
         if len({backend.share for backend in backends}) <= 1:
             self._turns.skip()
             return places
-        due = self._turns.ties(offers, model, by_share=True)
+        due = self._turns.ties(Candidates([(backend, model) for backend in backends]), model)
         order = sorted(range(len(backends)), key=due.__getitem__)
         return [order.index(at) for at in range(len(backends))]
 
@@ -289,14 +296,13 @@ class LeastLoaded(Strategy):
     def __init__(self, weights: WeightsConfig, chance: Random, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(weights, chance, clock)
         self._turns = Turns(chance.random)
-        self._candidates = RememberedCandidates()
 
-    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> Scores:
+    def rank(self, candidates: Candidates, model: str, wanted: Requirements) -> Scores:
         del wanted
-        candidates = self._candidates.of(offers, model)
+        offers = candidates.offers
         busy, slots = load_of(candidates, self._clock())
         relative = relative_to_shares(offers, busy) if candidates.by_share else busy
-        ties = self._ties(offers, model, by_share=candidates.by_share)
+        ties = self._ties(candidates, model)
         listed = [
             Ranked(
                 backend,
@@ -310,13 +316,13 @@ class LeastLoaded(Strategy):
         ]
         return ListedScores(listed)
 
-    def _ties(self, offers: Sequence[Offer], model: str, *, by_share: bool) -> list[float]:
+    def _ties(self, candidates: Candidates, model: str) -> list[float]:
         """Return turns where shares differ, else chance, by which a backend could not catch up on missed turns."""
-        if by_share:
-            return self._turns.ties(offers, model, by_share=True)
+        if candidates.by_share:
+            return self._turns.ties(candidates, model)
         self._turns.skip()
         draw = self._random
-        return [draw() for _ in offers]
+        return [draw() for _ in candidates.offers]
 
     def chosen(self, backend: Backend, model: str) -> None:
         self._turns.take(backend.name, model)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.domain.backend import SATURATION_GOOD_S, BackendLoad
+from nexus.domain.backend_load import SATURATION_GOOD_S, BackendLoad
 from nexus.domain.capacity import Capacity, capacity_now, capacity_of
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.model import ModelFacts

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from nexus.domain.backend import BackendLoad
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.engine_report import EngineReport
 
 TOO_OLD = "too old, only requests of Nexus count"

@@ -1,6 +1,6 @@
 """The slots that a process may use, and the requests of other processes."""
 
-from nexus.domain.backend import BackendLoad
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.shared_load import Allotment, Elsewhere, first_short, parts_for
 
 

@@ -6,7 +6,8 @@ from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.faults import Fault
 from nexus.config.schema import BackendConfig
 from nexus.config.secrets import Credentials, Secret
-from nexus.domain.backend import BackendLoad, Status
+from nexus.domain.backend import Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.fleet.kinds import VLLM
 from nexus.fleet.plan import plan_fleet
 

@@ -3,7 +3,8 @@
 import msgspec
 
 from nexus.admin.backends.view import BackendView, backends
-from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
+from nexus.domain.backend import Backend, Breaker, Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.model import ModelFacts
 from nexus.fleet.discovery.origins import Origin
 

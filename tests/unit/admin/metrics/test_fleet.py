@@ -3,7 +3,8 @@
 import pytest
 
 from nexus.admin.metrics.fleet import FleetMetrics
-from nexus.domain.backend import BackendLoad, Breaker, Status
+from nexus.domain.backend import Breaker, Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.model import ModelFacts
 from nexus.fleet.kinds import KINDS

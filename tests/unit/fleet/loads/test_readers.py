@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from nexus.config.schema import BackendConfig, HealthCheckConfig
-from nexus.domain.backend import BackendLoad, Status
+from nexus.domain.backend import Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.kinds import ServerFacts
 from nexus.fleet.fetching import FetchResponse
 from nexus.fleet.kinds import KINDS

@@ -3,7 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from nexus.domain.backend import BackendLoad, Breaker, Status
+from nexus.domain.backend import Breaker, Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import Ending
 from nexus.domain.request import Requirements, TokenUsage

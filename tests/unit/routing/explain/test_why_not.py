@@ -2,7 +2,8 @@
 
 import pytest
 
-from nexus.domain.backend import BackendLoad, Breaker, Status
+from nexus.domain.backend import Breaker, Status
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
 from nexus.domain.shared_load import Allotment

@@ -3,6 +3,7 @@
 import pytest
 
 from nexus.domain.request import Requirements
+from nexus.routing.ranking.candidates import Candidates
 from nexus.routing.ranking.latency import VALID_S, Latencies, expected_doublings, latency_points
 from nexus.testing.builders import MODEL, make_backend
 
@@ -21,7 +22,7 @@ def offer(name, *measured, is_stream=True):
 
 def expected(*offers, tokens=0, latencies=None, now=NOW):
     wanted = Requirements(model=MODEL, is_stream=True, prompt_tokens=tokens)
-    return (latencies or Latencies()).expected(offers, MODEL, now, wanted)
+    return (latencies or Latencies()).expected(Candidates(offers), MODEL, now, wanted)
 
 
 def test_a_backend_that_got_the_long_prompts_is_no_slower():
@@ -84,7 +85,7 @@ def test_whole_answers_are_compared_by_the_length_of_prompt_and_answer():
     quick, slow = offer("a", (16 * 10, 0.5, 16), is_stream=False), offer("b", (16 * 1000, 50.0, 16), is_stream=False)
     wanted = Requirements(model=MODEL, is_stream=False, max_tokens=10)
 
-    first, second = Latencies().expected([quick, slow], MODEL, NOW, wanted)
+    first, second = Latencies().expected(Candidates([quick, slow]), MODEL, NOW, wanted)
 
     assert first == second
 

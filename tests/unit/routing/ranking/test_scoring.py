@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.domain.backend import BackendLoad
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.model import ModelFacts
 from nexus.domain.shared_load import Elsewhere

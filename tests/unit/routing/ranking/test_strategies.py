@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from nexus.config.schema import WeightsConfig
-from nexus.domain.backend import BackendLoad
+from nexus.domain.backend_load import BackendLoad
 from nexus.domain.model_load import HALF_LIFE_S
 from nexus.domain.request import Requirements
 from nexus.routing.core_stages.schedule import Schedule

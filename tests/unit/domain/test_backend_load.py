@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.domain.backend import BackendLoad, moved_average
+from nexus.domain.backend_load import BackendLoad, moved_average
 
 
 def test_the_first_sample_sets_the_average_and_zero_is_as_good_as_any():
