@@ -50,15 +50,16 @@ class Odd(msgspec.Struct, frozen=True):
     """The backends of a snapshot that do not simply get requests, by name."""
 
     snapshot: FleetSnapshot
-    names: frozenset[str]
-    """All of them."""
+    names: tuple[str, ...]
+    """All of them, in the order of the fleet."""
     unhealthy: frozenset[str]
 
     @classmethod
     def of(cls, snapshot: FleetSnapshot) -> Self:
-        unhealthy = frozenset(b.name for b in snapshot.backends if b.status is not Status.HEALTHY)
-        failing = (b.name for b in snapshot.backends if b.misconfigured or b.is_busy or b.is_troubled)
-        return cls(snapshot, unhealthy.union(failing), unhealthy)
+        backends, healthy = snapshot.backends, Status.HEALTHY
+        odd = (b for b in backends if b.status is not healthy or b.misconfigured or b.is_busy or b.is_troubled)
+        unhealthy = frozenset(b.name for b in backends if b.status is not healthy)
+        return cls(snapshot, tuple(b.name for b in odd), unhealthy)
 
 
 class Schedule(Reconciler):
@@ -88,17 +89,21 @@ class Schedule(Reconciler):
         return self._strategy
 
     def reconcile(self, intent: RoutingIntent) -> None:
-        offers = intent.offers()
         odd = (self._odd if intent.snapshot is self._odd.snapshot else self._odd_of(intent.snapshot)).names
-        for backend, model in offers if odd else ():
-            if backend.name not in odd:
+        if odd:
+            self._judge_odd(intent, odd)
+        if len(intent.survivors) > 1:
+            self._weigh_silent(intent, intent.offers())
+
+    def _judge_odd(self, intent: RoutingIntent, odd: tuple[str, ...]) -> None:
+        for name in odd:
+            if (offer := intent.survivors.get(name)) is None:
                 continue
+            backend, model = offer
             if backend.status is not Status.HEALTHY:
                 self._judge_unhealthy(intent, backend)
             else:
                 self._judge_failing(intent, backend, model)
-        if len(offers) > 1:
-            self._weigh_silent(intent, offers)
 
     def _weigh_silent(self, intent: RoutingIntent, offers: list[tuple[Backend, str]]) -> None:
         is_stream = intent.requirements.is_stream
@@ -154,17 +159,18 @@ class Schedule(Reconciler):
 
     def rank(self, intent: RoutingIntent) -> Sequence[Ranked]:
         """Return the candidates, best first: avoided ones come after all others, and unhealthy ones come last."""
-        offers = intent.offers()
+        survivors = intent.survivors
         factors = _factors(intent.weights) if intent.weights else None
         avoided = frozenset([verdict.backend for verdict in intent.avoided]) if intent.avoided else None
-        if len(offers) == 1:
-            sole = self._strategy.rank_one(offers[0], intent.resolved_model, intent.requirements)
+        if len(survivors) == 1:
+            (offer,) = survivors.values()
+            sole = self._strategy.rank_one(offer, intent.resolved_model, intent.requirements)
             if factors is None and avoided is None:
                 return (sole,)
             name, factors, avoided = sole.backend.name, factors or {}, avoided or frozenset()
             score = sole.score * factors.get(name, 1.0)
             return (msgspec.structs.replace(sole, score=score, is_avoided=name in avoided),)
-        candidates = self._candidates.of(offers, intent.resolved_model)
+        candidates = self._candidates.of([*survivors.values()], intent.resolved_model)
         scores = self._strategy.rank(candidates, intent.resolved_model, intent.requirements)
         return Ranking(scores, factors, avoided, self._odd_of(intent.snapshot).unhealthy, candidates.places)
 
