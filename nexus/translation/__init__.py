@@ -9,7 +9,7 @@
 ``custom_tools``     tools whose input is plain text, as functions and back
 ``tool_names``       names of tools that a provider takes
 ``data_urls``        images and files in ``data:`` URLs
-``media_types``      recognises images and PDFs by their first bytes
+``media_types``      recognises images and PDFs by their first bytes, and names files
 ``error_texts``      finds what an error says, wherever its server puts it
 ``refusals``         the refusal of what cannot be translated
 ``system_messages``  gathers the system messages that begin a conversation

@@ -130,6 +130,7 @@ QUIRKS: Final[Mapping[str, Quirks]] = {
     "openai": _OPENAI,
     "azure": _OPENAI,
     "google": _GOOGLE,
+    "anthropic": Quirks(max_tool_name_characters=64),
 }
 """By the kind of the backend; no row: none."""
 

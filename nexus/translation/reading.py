@@ -1,7 +1,7 @@
 """Decodes the body of a request into the types of a dialect."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final, TypeVar
 
 import msgspec
@@ -33,6 +33,12 @@ def other_members(known: Collection[str], document: bytes) -> Iterator[str]:
     for name, raw in (read(_MEMBERS, document) or {}).items():
         if name not in known and is_given(raw):
             yield name
+
+
+def stops_in(given: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return the texts that stop an answer; an empty one does not, and some servers refuse it."""
+    stops = (given,) if isinstance(given, str) else given or ()
+    return tuple(filter(None, stops))
 
 
 def _invalid_value(text: str) -> RequestError:

@@ -9,7 +9,7 @@ from nexus.errors import RequestError
 from nexus.translation.anthropic.content import NOTHING, Content, is_given, parts_of, system_parts
 from nexus.translation.anthropic.tools import ToolChoiceIn, ToolIn, choice_of, tools_of
 from nexus.translation.chat import ChatRequest, JsonFormat, Message, Reasoning, Role
-from nexus.translation.reading import decode_body
+from nexus.translation.reading import decode_body, stops_in
 from nexus.translation.refusals import not_translatable
 from nexus.wire.documents import read
 
@@ -37,7 +37,7 @@ def decode_request(body: bytes) -> ChatRequest:
         temperature=fields.temperature,
         top_p=fields.top_p,
         top_k=_whole(fields.top_k),
-        stop=tuple(fields.stop_sequences or ()),
+        stop=stops_in(fields.stop_sequences),
         format=_format_of(fields),
         reasoning=_reasoning_of(fields, lost),
         user=_user_of(fields, lost),

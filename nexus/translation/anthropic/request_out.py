@@ -5,7 +5,7 @@ from typing import Final, Literal
 import msgspec
 
 from nexus.translation.anthropic.abilities import Abilities, abilities_of
-from nexus.translation.anthropic.content_out import MessageOut, TextOut, split
+from nexus.translation.anthropic.content_out import MessageOut, TextOut, is_said, split
 from nexus.translation.anthropic.thinking import ThinkingOut, thinking_of
 from nexus.translation.chat import ChatRequest, JsonFormat, OneTool, Tool
 from nexus.translation.dialect import EncodedRequest, Target
@@ -34,6 +34,9 @@ def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
     system, messages = split(chat.messages, lost)
     thinking = thinking_of(chat, abilities, max_tokens, lost)
     format_ = _format_of(chat.format, system, lost)
+    if not all(map(is_said, chat.stop)):
+        # The API refuses white space alone.
+        lost.add("stop")
     body = _Body(
         model=target.model,
         max_tokens=max_tokens,
@@ -42,7 +45,7 @@ def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
         stream=chat.is_stream,
         tools=[_tool(tool) for tool in chat.tools],
         tool_choice=_choice_of(chat),
-        stop_sequences=[text for text in chat.stop if not text.isspace()],
+        stop_sequences=[text for text in chat.stop if is_said(text)],
         thinking=thinking.thinking,
         output_config=_OutputConfig(thinking.effort, format_) if thinking.effort or format_ else None,
         metadata=_Metadata(chat.user) if chat.user else None,
@@ -143,12 +146,19 @@ def _sample(body: _Body, chat: ChatRequest, abilities: Abilities, lost: set[str]
     thinking there are only the defaults.
     """
     if not thinks and abilities.takes_sampling:
-        body.top_k = chat.top_k
+        body.top_k = chat.top_k if _limits(chat.top_k) else None
         body.temperature = None if chat.temperature is None else min(chat.temperature, MAX_TEMPERATURE)
         body.top_p = chat.top_p if chat.temperature is None else None
     # What is the default anyway is not lost.
     lost.update(name for name, default in _DEFAULTS if getattr(chat, name) not in (None, default, getattr(body, name)))
+    if _limits(chat.top_k) and body.top_k is None:
+        lost.add("top_k")
+
+
+def _limits(top_k: int | None) -> bool:
+    """Whether *top_k* says anything: 0 and -1 stand for all tokens, which is the default here."""
+    return top_k is not None and top_k > 0
 
 
 MAX_TEMPERATURE: Final = 1.0
-_DEFAULTS: Final = (("temperature", 1.0), ("top_p", 1.0), ("top_k", 0))
+_DEFAULTS: Final = (("temperature", 1.0), ("top_p", 1.0))

@@ -1,6 +1,7 @@
 """Reads the messages of Ollama's requests, and gives their tool calls ids that stay the same over all turns."""
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
@@ -8,7 +9,9 @@ from nexus.errors import RequestError
 from nexus.translation.chat import Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 from nexus.translation.media_types import media_type_of
 from nexus.translation.tool_arguments import as_object
-from nexus.wire.documents import is_given
+from nexus.wire.documents import is_given, read
+
+_STRING: Final = msgspec.json.Decoder(str)
 
 
 class OllamaFunction(msgspec.Struct):
@@ -100,7 +103,9 @@ class _Reader:
         if not call.id:
             self._made_ids.add(made_id)
         raw = call.function.arguments
-        arguments = as_object(bytes(raw).decode(errors="replace") if is_given(raw) else "")
+        # As OpenAI's clients have them: a string.
+        text = read(_STRING, bytes(raw)) if is_given(raw) else ""
+        arguments = as_object(bytes(raw).decode(errors="replace") if text is None else text)
         return ToolCall(call.id or made_id, call.function.name, arguments)
 
     def _tool(self, message: OllamaMessage) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.errors import RequestError
 from nexus.translation.chat import JsonFormat, Reasoning
-from nexus.translation.reading import other_members
+from nexus.translation.reading import other_members, stops_in
 from nexus.wire.documents import read
 
 Number = int | float
@@ -40,7 +40,6 @@ class Common(msgspec.Struct, kw_only=True):
     def fields(self) -> Mapping[str, Any]:
         """Return the fields of a chat request that follow from these."""
         options = self.options or Options()
-        stop = options.stop or ()
         return {
             "model": self.model or "",
             "is_stream": self.stream is not False,
@@ -53,7 +52,7 @@ class Common(msgspec.Struct, kw_only=True):
             "seed": _whole(options.seed),
             "presence_penalty": options.presence_penalty,
             "frequency_penalty": options.frequency_penalty,
-            "stop": (stop,) if isinstance(stop, str) else tuple(stop),
+            "stop": stops_in(options.stop),
             "format": _format(self.format),
             "reasoning": _reasoning(self.think),
             # 0 is a value: unload the model.

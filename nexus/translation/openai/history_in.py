@@ -1,7 +1,7 @@
 """Reads the messages of requests of OpenAI's chat dialect."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -24,7 +24,7 @@ class _File(msgspec.Struct):
 
 
 class _Part(msgspec.Struct):
-    type: str
+    type: str = ""
     text: str | None = None
     refusal: str | None = None
     image_url: _ImageUrl | str | None = None
@@ -51,7 +51,7 @@ class HistoryMessage(msgspec.Struct):
     """One message as clients send it."""
 
     role: str
-    content: str | list[_Part] | None = None
+    content: str | list[str | _Part] | None = None
     name: str | None = None
     tool_calls: list[_Call] | None = None
     tool_call_id: str | None = None
@@ -121,7 +121,14 @@ def _parts(message: HistoryMessage, lost: set[str]) -> Iterator[Part]:
             yield Text(message.content)
         return
     for part in message.content or ():
-        yield _part(part, lost)
+        # Engines take bare texts as parts as well.
+        if isinstance(part, str):
+            yield Text(part)
+        elif part.type not in _TEXTS or part.text is not None:
+            yield _part(part, lost)
+
+
+_TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 
 
 def _part(part: _Part, lost: set[str]) -> Part:

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 
 from nexus.translation.chat import File, Image, Message, Part, Text, Thinking
 from nexus.translation.data_urls import data_url
-from nexus.translation.media_types import media_type_of
+from nexus.translation.media_types import file_name, media_type_of
 from nexus.translation.openai.pairing import PairedCall, Pairing
 from nexus.translation.openai.signatures import SKIP
 from nexus.translation.quirks import Quirks
@@ -183,5 +183,5 @@ def _part(part: Text | Image | File) -> WrittenPart:
         return _TextPart(text)
     if isinstance(part, File) and part.data:
         media_type = part.media_type or media_type_of(part.data) or "application/octet-stream"
-        return _FilePart(_FileData(part.name or "file", data_url(media_type, part.data)))
+        return _FilePart(_FileData(file_name(part.name, media_type), data_url(media_type, part.data)))
     raise not_translatable("messages.content.file", "send the file's data in place of its URL")

@@ -8,7 +8,7 @@ import msgspec
 from nexus.errors import RequestError
 from nexus.translation.chat import ChatRequest, JsonFormat, OneTool, Reasoning, Tool, ToolChoice
 from nexus.translation.openai.history_in import HistoryMessage, history_in
-from nexus.translation.reading import decode_body
+from nexus.translation.reading import decode_body, stops_in
 from nexus.translation.refusals import not_translatable
 from nexus.wire.documents import is_given
 
@@ -37,6 +37,11 @@ class _Tool(msgspec.Struct):
     type: str = "function"
     function: _Function | None = None
     custom: _CustomTool | None = None
+    name: str | None = None
+    """Here and below: clients send functions as the Responses API has them, too."""
+    description: str | None = None
+    parameters: msgspec.Raw = NOTHING
+    strict: bool | None = None
 
 
 class _Named(msgspec.Struct):
@@ -47,6 +52,19 @@ class _Choice(msgspec.Struct):
     type: str = "function"
     function: _Named | None = None
     custom: _Named | None = None
+    name: str | None = None
+    allowed_tools: "_Allowed | None" = None
+
+    @property
+    def chosen(self) -> str | None:
+        """The name of a tool."""
+        named = self.function or self.custom
+        return self.name if named is None else named.name
+
+
+class _Allowed(msgspec.Struct):
+    mode: str = "auto"
+    tools: list[_Choice] = []
 
 
 class _JsonSchema(msgspec.Struct):
@@ -97,7 +115,7 @@ class _Request(msgspec.Struct):
     temperature: Number | None = None
     top_p: Number | None = None
     top_k: Number | None = None
-    seed: int | None = None
+    seed: Number | None = None
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
     stop: str | list[str] | None = None
@@ -142,22 +160,23 @@ def decode_request(body: bytes) -> ChatRequest:
     request = decode_body(_DECODER, body)
     others = {name: raw for name, raw in _MEMBERS.decode(body).items() if name not in _KNOWN}
     lost = set(_lost(others))
+    tools, choice = _chosen(request, tuple(_tools(request.tools or (), lost)))
     return ChatRequest(
         model=request.model,
         messages=history_in(request.messages, lost),
         is_stream=bool(request.stream),
         wants_usage=bool(request.stream_options and request.stream_options.include_usage),
-        tools=tuple(_tools(request.tools or (), lost)),
-        tool_choice=_tool_choice(request.tool_choice),
+        tools=tools,
+        tool_choice=choice,
         parallel_tools=request.parallel_tool_calls,
         max_tokens=_max_tokens(request),
         temperature=request.temperature,
         top_p=request.top_p,
         top_k=None if request.top_k is None else int(request.top_k),
-        seed=request.seed,
+        seed=None if request.seed is None else int(request.seed),
         presence_penalty=request.presence_penalty,
         frequency_penalty=request.frequency_penalty,
-        stop=(request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ()),
+        stop=stops_in(request.stop),
         format=_format(request),
         reasoning=_reasoning(request),
         user=request.user or request.safety_identifier,
@@ -188,17 +207,28 @@ def _tools(tools: list[_Tool] | tuple[()], lost: set[str]) -> Iterator[Tool]:
         elif tool.custom is not None:
             grammar = tool.custom.format if is_given(tool.custom.format) else None
             yield Tool(tool.custom.name, tool.custom.description or "", kind="custom", grammar=grammar)
+        elif tool.type == "function" and tool.name:
+            schema = tool.parameters if is_given(tool.parameters) else None
+            yield Tool(tool.name, tool.description or "", schema, tool.strict)
         else:
             # Run by its provider, such as a search.
             lost.add(f"tools.{tool.type}")
 
 
+def _chosen(request: _Request, tools: tuple[Tool, ...]) -> tuple[tuple[Tool, ...], ToolChoice | None]:
+    """Return those of *tools* that may be called, and how they are to be chosen."""
+    choice = request.tool_choice
+    if isinstance(choice, _Choice) and choice.allowed_tools is not None:
+        allowed = {tool.chosen for tool in choice.allowed_tools.tools}
+        return tuple(tool for tool in tools if tool.name in allowed), _tool_choice(choice.allowed_tools.mode)
+    return tools, _tool_choice(choice)
+
+
 def _tool_choice(choice: str | _Choice | None) -> ToolChoice | None:
     if isinstance(choice, _Choice):
-        named = choice.function or choice.custom
-        if named is None:
+        if choice.chosen is None:
             raise not_translatable("tool_choice", f"'{choice.type}' is unknown here; list only the allowed tools")
-        return OneTool(named.name)
+        return OneTool(choice.chosen)
     if choice in ("auto", "none", "required", None):
         return choice  # type: ignore[return-value]
     if choice == "any":

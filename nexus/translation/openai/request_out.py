@@ -184,13 +184,13 @@ def _user(user: str | None, quirks: Quirks) -> str | None:
 def _add_reasoning(request: _Request, asked: Reasoning, target: Target, lost: set[str]) -> None:
     """Say how much the model may think, in the words of the backend; nothing to models that refuse all of them."""
     quirks = target.quirks
-    effort = _effort(asked, quirks)
-    if not effort:
-        return
     if quirks.switches_thinking_by_template and asked.is_on is not None:
         request.chat_template_kwargs = _TemplateArguments(asked.is_on)
         if not asked.is_on:
             return
+    effort = _effort(asked, quirks)
+    if not effort:
+        return
     spoken = quirks.efforts.get(effort, effort)
     if spoken and (quirks.takes_effort(target.model) if target.thinks is None else target.thinks):
         request.reasoning_effort = spoken

@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.translation.chat import File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 from nexus.translation.data_urls import data_url
-from nexus.translation.media_types import media_type_of
+from nexus.translation.media_types import file_name, media_type_of
 from nexus.translation.responses.signatures import encrypted_in
 
 
@@ -84,7 +84,8 @@ class Items:
         self._calls: dict[str, ToolCall] = {}
         """Calls without a result yet, by the id that they have here."""
         self._count = 0
-        first = next((place for place, message in enumerate(messages) if message.role != "system"), len(messages))
+        # A server refuses instructions without any input.
+        first = next((place for place, message in enumerate(messages) if message.role != "system"), 0)
         self.instructions = "\n\n".join(text for message in messages[:first] if (text := _text_of(message.parts)))
         for message in messages[first:]:
             if message.role == "assistant":
@@ -187,4 +188,4 @@ def _part(part: Text | Image | File) -> _Part:
     if part.url:
         return _File("input_file", file_url=part.url)
     media_type = part.media_type or media_type_of(part.data) or "application/octet-stream"
-    return _File("input_file", part.name or "file", data_url(media_type, part.data))
+    return _File("input_file", file_name(part.name, media_type), data_url(media_type, part.data))

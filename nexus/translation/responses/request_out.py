@@ -7,6 +7,7 @@ import msgspec
 
 from nexus.translation.chat import ChatRequest, JsonFormat, OneTool, Reasoning, Tool, ToolChoice
 from nexus.translation.dialect import EncodedRequest, Target
+from nexus.translation.quirks import Quirks
 from nexus.translation.refusals import not_translatable
 from nexus.translation.responses.items_out import Items
 from nexus.wire.documents import read
@@ -94,14 +95,17 @@ def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
         temperature=chat.temperature,
         top_p=chat.top_p,
         text=_text(chat),
-        reasoning=_reasoning(chat.reasoning),
+        reasoning=_reasoning(chat.reasoning, target.quirks),
         user=chat.user,
         prompt_cache_key=chat.cache_key,
     )
+    lost = {*_never_said(chat), *items.lost}
+    if request.reasoning is None and chat.reasoning != Reasoning():
+        lost.add("reasoning_effort")
     if request.reasoning is not None and request.reasoning.effort != "none":
         # Without it, thoughts could not be sent back, as the server keeps none. Models that do not think refuse it.
         request.include = ("reasoning.encrypted_content",)
-    return EncodedRequest(_encode(request), tuple(sorted({*_never_said(chat), *items.lost})))
+    return EncodedRequest(_encode(request), tuple(sorted(lost)))
 
 
 _NEVER_SAID: Final = ("top_k", "seed", "presence_penalty", "frequency_penalty", "keep_alive")
@@ -163,13 +167,15 @@ _BUDGETS: Final = ((2048, "low"), (8192, "medium"))
 """The most tokens of thoughts that an effort stands for; more is ``high``."""
 
 
-def _reasoning(asked: Reasoning) -> _Reasoning | None:
+def _reasoning(asked: Reasoning, quirks: Quirks) -> _Reasoning | None:
     if asked == Reasoning():
         return None
     if asked.is_on is False:
-        return _Reasoning("none")
+        said = quirks.efforts.get("none", "none")
+        return _Reasoning(said) if said else None
     effort = asked.effort
     if effort is None and asked.budget_tokens is not None:
         effort = next((name for most, name in _BUDGETS if asked.budget_tokens <= most), "high")
     # Only those who asked for thoughts are sent a summary: OpenAI makes none for accounts that are not verified.
-    return _Reasoning(effort, "auto" if asked.is_on else None)
+    spoken = effort and quirks.efforts.get(effort, effort)
+    return _Reasoning(spoken or None, "auto" if asked.is_on else None)

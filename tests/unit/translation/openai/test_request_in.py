@@ -199,7 +199,7 @@ def test_a_stop_string_may_stand_alone(given):
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"guided_regex": "a*"}, "guided_regex"),
         ({"response_format": {"type": "grammar"}}, "response_format"),
-        ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice"),
+        ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
     ],
 )
 def test_what_would_change_the_answer_is_refused(members, param):
