@@ -4,6 +4,7 @@ import asyncio
 import platform
 import signal
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Final
 
@@ -18,7 +19,7 @@ from nexus.app.process.binding import Listening
 from nexus.app.process.cores import wanted_workers
 from nexus.app.process.file_limit import raise_file_limit
 from nexus.app.process.state_file import StateFile
-from nexus.app.process.systemd import READY, STOPPING, notify
+from nexus.app.process.systemd import READY, STOPPING, feed_watchdog, notify, reloaded, reloading, watchdog_s
 from nexus.app.running.nexus import Nexus, lame_duck_of
 from nexus.app.running.opening import may_move_port
 from nexus.app.workers.parent import Parent
@@ -119,6 +120,8 @@ class _Serving:
         try:
             await self._write_state()
             notify(READY)
+            if (limit_s := watchdog_s()) is not None:
+                tasks.keep_running(partial(feed_watchdog, limit_s, lambda: self._nexus.is_alive), name="watchdog")
             await self._stop.wait()
             notify(STOPPING)
             await tasks.stop(trimming)
@@ -208,6 +211,7 @@ class _Serving:
 
     async def _reload_once(self) -> None:
         nexus = self._nexus
+        notify(reloading())
         try:
             loaded = await asyncio.to_thread(self._choice.load)
             plugins = nexus.blueprint.plugins
@@ -223,10 +227,12 @@ class _Serving:
                 log.warning("reload_ignored", reason="shutting down")
             else:
                 nexus.note_refused_reload(str(exc))
+                notify(reloaded(refused=str(exc)))
             return
         logs.configure(loaded.config.logging)
         # The system may have deleted the old file with other temporary files.
         await self._write_state()
+        notify(reloaded())
         if keys := _keys_needing_restart(before, loaded.config, has_same_plugins=has_same_plugins):
             log.warning("reload_needs_restart", keys=keys)
 

@@ -148,7 +148,8 @@ class ScratchRoot:
 def copy_packages(folder):
     """Copy the distributions of Nexus, its plugins and their requirements into *folder*, readable by any user."""
     folder.mkdir(parents=True)
-    installed = {canonicalize_name(found.name): found for found in metadata.distributions()}
+    # Of two with a name, Python imports the first.
+    installed = {canonicalize_name(found.name): found for found in reversed([*metadata.distributions()])}
     wanted = [name for name in installed if name.startswith("nexus-proxy")]
     for name in wanted:
         distribution = installed[name]

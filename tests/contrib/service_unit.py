@@ -57,7 +57,7 @@ class Unit:
                     user=DYNAMIC_USER,
                     cwd=self.one("WorkingDirectory"),
                     umask=int(self.one("UMask"), 8),
-                    environ={**environ, "NOTIFY_SOCKET": "/run/notify"},
+                    environ={**environ, "NOTIFY_SOCKET": "/run/notify", **self._watchdog()},
                     log=f"/run/{self.name}.log",
                 ) as process:
                     yield process
@@ -76,6 +76,9 @@ class Unit:
         """Return the process id inside of the machine."""
         (found,) = self.machine.sh(f"pgrep -u {DYNAMIC_USER[0]} -f {shlex.split(self.one('ExecStart'))[0]}").split()
         return found
+
+    def _watchdog(self):
+        return {"WATCHDOG_USEC": f"{self.one('WatchdogSec')}000000"} if "WatchdogSec" in self.keys else {}
 
     def _expanded(self, value):
         for specifier, path in SPECIFIERS.items():

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import signal
+import subprocess
 
 import pytest
 
@@ -15,11 +17,13 @@ ENVIRONMENT = "/etc/nexus-proxy/environment"
 def follow(scratch, blocks_of, simulated, root):
     """Do what the page says; the one thing changed is the backend, which is simulated."""
 
-    def all_steps(change=lambda toml: toml):
-        install, start, look, again = blocks_of("systemd", "sh")
+    def all_steps(change=lambda toml: toml, *, is_older=False):
+        install, older, start, look, again = blocks_of("systemd", "sh")
         (config,) = blocks_of("systemd", "toml")
         secrets = blocks_of("systemd", "ini")[0]
         scratch.sh(install, cwd=str(root))
+        if is_older:
+            scratch.sh(older)
         url = simulated()
         # An administrator whose umask leaves others out.
         scratch.write(FILE, change(config.replace("https://api.openai.com", url)), mode=0o640)
@@ -35,19 +39,24 @@ def test_the_service_of_the_page_serves_is_reloaded_and_stopped(follow, scratch,
     unit = unit_on()
 
     with unit.started() as process:
-        ready = unit.told()
+        ready, alive = unit.told(), unit.told()
         scratch.sh(look)
         checked = scratch.run(["sh", "-euc", again])
-        scratch.sh(f"MAINPID={unit.main_pid()}; {unit.one('ExecReload')}")
-        scratch.sh(
-            "for i in $(seq 100); do grep -q config_reloaded /run/nexus-proxy.log && exit; sleep 0.1; done; exit 1"
-        )
+        scratch.kill(process, signal.SIGHUP)
+        reloads = [unit.told(), unit.told()]
+        _edit(scratch, "port = 8000", "prot = 8000")
+        scratch.kill(process, signal.SIGHUP)
+        reloads += [unit.told(), unit.told()]
         store = scratch.path("/var/lib/nexus-proxy/nexus.sqlite3").stat()
         states = [path.name for path in scratch.path("/run/nexus-proxy").iterdir()]
         scratch.kill(process)
         stopping, code = unit.told(), process.wait(20)
 
-    assert ready == "READY=1"
+    assert (unit.one("Type"), "ExecReload" in unit.keys) == ("notify-reload", False)
+    assert (ready, alive) == ("READY=1", "WATCHDOG=1")
+    assert [told.split("=1\n")[0] for told in reloads] == ["RELOADING", "READY"] * 2
+    assert reloads[1].endswith("STATUS=")
+    assert "STATUS=the last reload was refused: /etc/nexus-proxy/nexus.toml: [server]: " in reloads[3]
     assert (stopping, code) == ("STOPPING=1", 0)
     assert checked.returncode == 0
     assert "a Nexus" in checked.stderr
@@ -106,10 +115,24 @@ def test_a_key_in_a_file_of_root_is_handed_over(follow, scratch, unit_on, blocks
         assert unit.told() == "READY=1"
 
 
+def test_an_older_systemd_reloads_by_a_signal(follow, scratch, unit_on):
+    follow(is_older=True)
+    unit = unit_on()
+
+    with unit.started():
+        unit.told()
+        scratch.sh(f"MAINPID={unit.main_pid()}; {unit.one('ExecReload')}")
+        told = [unit.told(), unit.told(), unit.told()]
+
+    assert unit.one("Type") == "notify"
+    assert any(each.startswith("RELOADING=1") for each in told)
+
+
 def test_systemd_understands_the_unit(follow, scratch):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
-    follow()
+    version = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=True).stdout
+    follow(is_older=int(version.split()[1]) < 253)
 
     done = scratch.run(["systemd-analyze", "verify", "/etc/systemd/system/nexus-proxy.service"])
 

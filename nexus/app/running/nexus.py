@@ -58,6 +58,8 @@ class Nexus:
         self._sources = resources or OwnResources()
         self.state = ProxyState(started_at=time.monotonic())
         self.port = 0
+        self.is_alive = True
+        """Always: where this is asked, the event loop runs."""
         self._telemetry = Telemetry(lambda: self._fleet.snapshot)
         self._servers: list[asyncio.Server] = []
         self._listening: Listening

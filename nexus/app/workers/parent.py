@@ -82,6 +82,11 @@ class Parent:
     def port(self) -> int:
         return self._listening.port
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether a worker serves and answers, or starts."""
+        return self._supervisor.is_alive
+
     async def start(self, *, may_move_port: bool = False) -> None:
         """Open everything, probe the backends once, and start the workers.
 

@@ -67,6 +67,8 @@ class Supervisor:
         self._give_up = give_up
         self._children: dict[int, Child] = {}
         """The latest of each index."""
+        self._silent: set[Child] = set()
+        """Those that serve and have not answered for :data:`SILENT_S`."""
         self._leaving: set[Child] = set()
         """Those that are replaced, until they have ended."""
         self._succeeded: dict[int, asyncio.Event] = {}
@@ -87,6 +89,14 @@ class Supervisor:
     @property
     def counts(self) -> Counts:
         return Counts(wanted=self._count, ready=len(self.ready))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a worker serves and answers, or starts."""
+        return any(
+            (child.is_ready and child not in self._silent) or not child.has_settled.is_set()
+            for child in self._children.values()
+        )
 
     async def start(self) -> None:
         """Start all workers, and wait until each serves.
@@ -203,8 +213,12 @@ class Supervisor:
             "worker_silent", worker=child.index, pid=child.pid, silent_s=SILENT_S, killed_in_s=within_s - SILENT_S
         )
         self._on_silence(child, is_silent=True)
-        if not await child.answers(within_s - SILENT_S):
-            return False
+        self._silent.add(child)
+        try:
+            if not await child.answers(within_s - SILENT_S):
+                return False
+        finally:
+            self._silent.discard(child)
         if not child.is_gone.is_set():
             log.info("worker_answers_again", worker=child.index, pid=child.pid)
             self._on_silence(child, is_silent=False)

@@ -1,6 +1,7 @@
 """Workers are kept running, replaced without a gap, and given up when no start succeeds."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -330,6 +331,28 @@ async def test_a_worker_that_hangs_for_a_moment_is_reported_and_goes_on(log, mon
         ("worker_answers_again", 2),
     ]
     await scene.supervisor.stop(Stop())
+
+
+async def test_the_workers_are_alive_as_long_as_one_answers_or_starts(monkeypatch):
+    monkeypatch.setattr(supervisor, "PING_EVERY_S", 0.001)
+    scene = Scene()
+    await scene.supervisor.start()
+
+    async def say_nothing(child, timeout_s):
+        return timeout_s != supervisor.SILENT_S and await child.is_gone.wait()
+
+    alive = [scene.supervisor.is_alive]
+    for index in (1, 2):
+        scene.latest(index).answers = partial(say_nothing, scene.latest(index))
+        await scene.until(lambda index=index: len(scene.silences) == index)
+        alive.append(scene.supervisor.is_alive)
+    scene.act = lambda _: None  # the next starts, and is not ready yet
+    scene.latest(1).end()
+    await scene.until(lambda: len(scene.launched) == 3)
+    alive.append(scene.supervisor.is_alive)
+    await scene.supervisor.stop(Stop())
+
+    assert alive == [True, True, False, True]
 
 
 async def test_a_worker_that_does_not_end_is_killed(log):
