@@ -1,13 +1,16 @@
 """Decodes JSON of backends, which may be truncated or invalid."""
 
 from collections.abc import Iterable, Iterator
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from nexus.wire.characters import with_whole_characters
 
 T = TypeVar("T")
+
+ANY_OBJECT: Final = msgspec.json.Decoder(dict[str, Any], float_hook=lambda digits: msgspec.Raw(digits.encode()))
+"""Keeps the digits of numbers with a fraction, for a document that is written again."""
 
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
 _FALSY: Final = frozenset({b"", b"null", b'""', b"{}", b"[]", b"false"})

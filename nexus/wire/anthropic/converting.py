@@ -1,4 +1,4 @@
-"""Converts a stream into a message, and a message into a stream."""
+"""Converts a stream into a message, and a message into a stream; the arguments of tools keep their bytes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from nexus.domain.request import Endpoint
-from nexus.wire.documents import read
+from nexus.wire.documents import ANY_OBJECT, read
 from nexus.wire.protocol import Collector
 from nexus.wire.streams.event import Event
 from nexus.wire.streams.merging import joined, merge
@@ -20,7 +20,7 @@ class MessageCollector:
         self._blocks: dict[int, dict[str, Any]] = {}
 
     def add(self, event: Event) -> None:
-        found = read(_OBJECT, event.content)
+        found = read(ANY_OBJECT, event.content)
         if found is None:
             return
         type_ = event.name.decode(errors="replace") or found.get("type")
@@ -32,6 +32,8 @@ class MessageCollector:
         elif type_ == "content_block_start" and isinstance(index, int):
             block = self._blocks[index] = {}
             merge(block, part)
+            if "input" in block and (started := read(_STARTED, event.content)) is not None:
+                block["input"] = started.content_block.input
         elif type_ == "content_block_delta" and isinstance(index, int):
             _add_delta(self._blocks.setdefault(index, {}), part)
         elif type_ == "message_delta" and self._message is not None:
@@ -61,7 +63,8 @@ def _add_delta(block: dict[str, Any], delta: Mapping[str, Any]) -> None:
 def _finished(block: dict[str, Any]) -> dict[str, Any]:
     arguments = block.pop("partial_json", None)
     if isinstance(arguments, str) and arguments:
-        block["input"] = read(_ANYTHING, arguments.encode())
+        # What was cut short is no JSON.
+        block["input"] = read(_RAW, arguments.encode()) or {}
     return block
 
 
@@ -79,10 +82,14 @@ def collector(endpoint: Endpoint) -> Collector | None:
 
 
 def as_stream(endpoint: Endpoint, body: bytes) -> bytes | None:
-    message = read(_OBJECT, body) if endpoint.name == "anthropic.messages" else None
+    message = read(ANY_OBJECT, body) if endpoint.name == "anthropic.messages" else None
     blocks = None if message is None else message.get("content")
     if message is None or not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
         return None
+    raw = read(_MESSAGE, body)
+    for block, raw_block in zip(blocks, raw.content if raw else (), strict=False):
+        if "input" in block:
+            block["input"] = raw_block.input
     return b"".join(_events(message, blocks))
 
 
@@ -106,7 +113,7 @@ def _begin_and_deltas(block: dict[str, Any]) -> tuple[Mapping[str, Any], list[Ma
         case "text":
             return {**block, "text": ""}, [{"type": "text_delta", "text": block.get("text") or ""}]
         case "tool_use" | "server_tool_use":
-            arguments = msgspec.json.encode(block.get("input") or {}).decode()
+            arguments = bytes(block.get("input") or b"{}").decode()
             return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": arguments}]
         case "thinking":
             thought = {"type": "thinking_delta", "thinking": block.get("thinking") or ""}
@@ -120,5 +127,18 @@ def _event(type_: str, **members: Any) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (type_.encode(), msgspec.json.encode({"type": type_, **members}))
 
 
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
-_ANYTHING: Final = msgspec.json.Decoder()
+class _Block(msgspec.Struct):
+    input: msgspec.Raw = msgspec.Raw()
+
+
+class _Started(msgspec.Struct):
+    content_block: _Block
+
+
+class _Message(msgspec.Struct):
+    content: list[_Block]
+
+
+_RAW: Final = msgspec.json.Decoder(msgspec.Raw)
+_STARTED: Final = msgspec.json.Decoder(_Started)
+_MESSAGE: Final = msgspec.json.Decoder(_Message)

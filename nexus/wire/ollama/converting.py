@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from nexus.domain.request import Endpoint
-from nexus.wire.documents import is_whole, read
+from nexus.wire.documents import ANY_OBJECT, is_whole, read
 from nexus.wire.protocol import Collector
 from nexus.wire.streams.event import Event
 from nexus.wire.streams.merging import joined, merge
@@ -19,9 +19,12 @@ class LineCollector:
         self._last: dict[str, Any] | None = None
 
     def add(self, event: Event) -> None:
-        line = read(_OBJECT, event.content)
+        line = read(ANY_OBJECT, event.content)
         if line is None:
             return
+        # Each line has whole calls, whose arguments keep their bytes.
+        if b'"tool_calls"' in event.content and (calling := read(_CALLING, event.content)) is not None:
+            line["message"]["tool_calls"] = calling.message.tool_calls
         merge(self._merged, {name: line[name] for name in _CONTINUED if line.get(name) is not None})
         self._last = line
 
@@ -31,7 +34,17 @@ class LineCollector:
 
 _CONTINUED: Final = ("message", "response", "thinking")
 """The members that later lines continue; the last line has the final value of all others."""
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+
+
+class _Calls(msgspec.Struct):
+    tool_calls: list[msgspec.Raw]
+
+
+class _Calling(msgspec.Struct):
+    message: _Calls
+
+
+_CALLING: Final = msgspec.json.Decoder(_Calling)
 
 
 def collector(endpoint: Endpoint) -> Collector | None:

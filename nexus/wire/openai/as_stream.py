@@ -6,12 +6,12 @@ from typing import Any, Final
 import msgspec
 
 from nexus.domain.request import Endpoint
-from nexus.wire.documents import read
+from nexus.wire.documents import ANY_OBJECT, read
 
 
 def as_stream(endpoint: Endpoint, body: bytes) -> bytes | None:
     convert = _CONVERTERS.get(endpoint.name)
-    document = None if convert is None else read(_OBJECT, body)
+    document = None if convert is None else read(ANY_OBJECT, body)
     if convert is None or document is None:
         return None
     events = list(convert(document))
@@ -129,7 +129,6 @@ def _event(content: Mapping[str, Any], *, name: str = "") -> bytes:
     return b"%bdata: %b\n\n" % (line, msgspec.json.encode(content))
 
 
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _CONVERTERS: Final[Mapping[str, Callable[[dict[str, Any]], Iterator[bytes]]]] = {
     "openai.chat": _chat_events,
     "openai.completions": _text_events,

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from nexus.domain.request import Endpoint
-from nexus.wire.documents import is_given, read
+from nexus.wire.documents import ANY_OBJECT, is_given, read
 from nexus.wire.openai.responses_stream import TERMINAL
 from nexus.wire.protocol import Collector
 from nexus.wire.streams.event import Event
@@ -21,7 +21,7 @@ class ChunkCollector:
         self._choices: dict[int, dict[str, Any]] = {}
 
     def add(self, event: Event) -> None:
-        chunk = read(_OBJECT, event.content)
+        chunk = read(ANY_OBJECT, event.content)
         if chunk is None:
             return
         choices = chunk.pop("choices", None)
@@ -99,7 +99,7 @@ class TranscriptCollector:
         self._document: bytes | None = None
 
     def add(self, event: Event) -> None:
-        found = read(_OBJECT, event.content)
+        found = read(ANY_OBJECT, event.content)
         if found is not None and found.get("type") == "transcript.text.done":
             del found["type"]
             self._document = msgspec.json.encode(found)
@@ -141,7 +141,6 @@ class _TypedImage(msgspec.Struct):
     type: str = ""
 
 
-_OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TYPED: Final = msgspec.json.Decoder(_Typed)
 _TYPED_IMAGE: Final = msgspec.json.Decoder(_TypedImage)

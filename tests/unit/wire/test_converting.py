@@ -158,6 +158,68 @@ def test_the_calls_of_ollama_are_all_kept():
     assert document == {"message": message, "done": True, "eval_count": 5}
 
 
+ARGUMENTS = '{"z": 2.50, "a": [1E+2, "\\u00e4\\/", 12345678901234567890123]}'
+
+
+def test_arguments_keep_their_bytes_in_a_document_of_anthropics_api():
+    half = len(ARGUMENTS) // 2
+    _, collector = opened("/v1/messages")
+    begun = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+    for name, content in [
+        ("message_start", {"message": {"id": "m", "content": []}}),
+        ("content_block_start", {"index": 0, "content_block": begun}),
+        *(
+            ("content_block_delta", {"index": 0, "delta": {"type": "input_json_delta", "partial_json": part}})
+            for part in (ARGUMENTS[:half], ARGUMENTS[half:])
+        ),
+    ]:
+        collector.add(Event(name.encode(), json.dumps({"type": name, **content}).encode()))
+    whole = b'{"index":1,"content_block":{"type":"tool_use","input":%b}}' % ARGUMENTS.encode()
+    collector.add(Event(b"content_block_start", whole))
+
+    assert collector.document().count(ARGUMENTS.encode()) == 2
+
+
+def test_arguments_that_were_cut_short_are_none():
+    _, collector = opened("/v1/messages")
+    collector.add(Event(b"message_start", b'{"message":{"id":"m"}}'))
+    collector.add(Event(b"content_block_delta", b'{"index":0,"delta":{"type":"x","partial_json":"{\\"a\\": 1"}}'))
+
+    assert json.loads(collector.document())["content"] == [{"input": {}}]
+
+
+def test_arguments_keep_their_bytes_in_a_stream_of_anthropics_api():
+    block = b'{"type":"tool_use","id":"t","name":"f","input":%b}' % ARGUMENTS.encode()
+
+    stream = PROTOCOLS["anthropic"].as_stream(ENDPOINTS["/v1/messages"], b'{"content":[%b]}' % block)
+
+    assert json.dumps(ARGUMENTS).encode() in stream
+
+
+def test_arguments_keep_their_bytes_in_a_document_of_ollama():
+    _, collector = opened("/api/chat")
+    for name in (b"f", b"g"):
+        call = b'{"function":{"name":"%b","arguments":%b}}' % (name, ARGUMENTS.encode())
+        collector.add(Event(b"", b'{"message":{"content":"a","tool_calls":[%b]},"done":false}' % call))
+    collector.add(Event(b"", b'{"message":{"content":"","tool_calls":null},"done":true}'))
+
+    document = collector.document()
+
+    assert document.count(ARGUMENTS.encode()) == 2
+    assert json.loads(document)["message"]["content"] == "aa"
+
+
+def test_other_numbers_keep_their_digits():
+    chunk = b'{"choices":[{"index":0,"delta":{"content":"a"},"logprobs":{"content":[{"logprob":-0.50}]}}]}'
+
+    _, collector = opened("/v1/chat/completions")
+    collector.add(Event(b"", chunk))
+
+    document = collector.document()
+    assert b'"logprob":-0.50' in document
+    assert b'"logprob":-0.50' in as_stream("/v1/chat/completions", document)
+
+
 def test_only_final_images_are_kept():
     events = [
         {"type": "image_generation.partial_image", "b64_json": "aa"},
