@@ -11,7 +11,9 @@ FILE_BYTES: Final = 4096
 """An ASCII string without blanks of at least this length is taken for a file in base64."""
 MESSAGE_BYTES: Final = len('{"role":"user","content":""},')
 """The size of a message without its text."""
-SAMPLE_BYTES: Final = 2048
+SAMPLES: Final = 16
+SAMPLE_BYTES: Final = 128
+"""Of each sample: they are spread over the text, as a part of it may have most of the escapes."""
 MAX_DEPTH: Final = 8
 """Messages hold parts, and the results of tools hold parts again; what is nested deeper is not looked at."""
 
@@ -19,7 +21,12 @@ _WINDOW: Final = FILE_BYTES // 2
 _IMAGES: Final = frozenset({"image_url", "input_image", "image"})
 
 
-def without_files(raw: bytes, replaced: Callable[[bytes], bytes] = lambda _file: b"") -> bytes:
+def nothing(_file: bytes) -> bytes:
+    """Leave nothing of a file."""
+    return b""
+
+
+def without_files(raw: bytes, replaced: Callable[[bytes], bytes] = nothing) -> bytes:
     """Return the JSON in *raw* with what *replaced* returns for each file in base64; *raw* itself if it has none.
 
     What is no string may be cut out as well, such as a long list of numbers: the result is then no valid JSON. If it is
@@ -68,11 +75,17 @@ _LIST: Final = ord("[")
 
 def _shows(items: Iterable[_Item], depth: int) -> bool:
     """Whether there is an image in *items*."""
+    contents: list[msgspec.Raw] = []
     for item in items:
         if item.type in _IMAGES or item.images:
             return True
-        for raw in (item.content, item.output):
-            if raw and depth and memoryview(raw)[0] == _LIST and _shows(_parts(raw), depth - 1):
+        if item.content:
+            contents.append(item.content)
+        if item.output:
+            contents.append(item.output)
+    if depth:
+        for raw in contents:
+            if memoryview(raw)[0] == _LIST and _shows(_parts(raw), depth - 1):
                 return True
     return False
 
@@ -87,15 +100,11 @@ def _parts(raw: msgspec.Raw) -> Iterable[_Item]:
 
 def escape_bytes(raw: bytes) -> int:
     """Estimate by how many bytes the escapes in *raw* exceed the characters that they stand for."""
-    backslashes = len(raw) - len(raw.replace(b"\\", b""))
-    if backslashes == 0:
-        return 0
-    if len(raw) <= 2 * SAMPLE_BYTES:
+    step = len(raw) // SAMPLES
+    if step <= SAMPLE_BYTES:
         return _excess(raw)
-    # What kinds of escapes there are, a part of the text tells.
-    middle = len(raw) // 2
-    sample = raw[:SAMPLE_BYTES] + raw[middle : middle + SAMPLE_BYTES]
-    return backslashes * _excess(sample) // sample.count(b"\\") if b"\\" in sample else backslashes
+    sample = b"".join([raw[at : at + SAMPLE_BYTES] for at in range(0, step * SAMPLES, step)])
+    return _excess(sample) * len(raw) // len(sample)
 
 
 def _excess(raw: bytes) -> int:

@@ -7,11 +7,11 @@ import msgspec
 
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.wire.documents import read
-from nexus.wire.message_text import MESSAGE_BYTES, escape_bytes, measure_messages, without_files
+from nexus.wire.message_text import MESSAGE_BYTES, escape_bytes, measure_messages
 
 BYTES_PER_TOKEN: Final = 4
 
-ESCAPES_SEARCHED: Final = 4096
+ESCAPES_SEARCHED: Final = 1024
 MIN_DECODED_BYTES: Final = 4096
 """In shorter messages, searches are faster than a decode."""
 
@@ -28,14 +28,10 @@ def has_items(raw: bytes | msgspec.Raw) -> bool:
 def measure(raw: bytes) -> tuple[int, bool]:
     """Return the size of the text in *raw* in bytes of UTF-8, and whether *raw* contains an image.
 
-    Files in base64 do not count, because their tokens do not depend on their size.
-
-    :param raw: messages or a string, as JSON.
+    :param raw: messages or a string, as JSON without long files, whose tokens do not depend on their size.
     """
-    if len(raw) >= MIN_DECODED_BYTES:
-        raw = without_files(raw)
-        if len(raw) >= MIN_DECODED_BYTES and (measured := measure_messages(raw)) is not None:
-            return measured
+    if len(raw) >= MIN_DECODED_BYTES and (measured := measure_messages(raw)) is not None:
+        return measured
     size = len(raw) - MESSAGE_BYTES * raw.count(b'"role"')
     if b"\\" in raw:
         size -= escape_bytes(raw)

@@ -9,8 +9,8 @@ from nexus.domain.request import Reference
 MAX_REFERENCES: Final = 32
 """Per request; further references do not affect the choice of the backend."""
 
-FILES_MARK: Final = b'"file_id'
-"""Occurs in every body that refers to a file."""
+FILES_MARK: Final = re.compile(rb'"file_ids?"')
+"""Is found in every body that refers to a file; in a long one, this search is faster than that of ``in``."""
 
 _FILE: Final = re.compile(rb'"file_id"[ \t\n\r]*+:[ \t\n\r]*+"([A-Za-z0-9_.-]{1,256})"')
 """In a text, the quotes would be escaped."""

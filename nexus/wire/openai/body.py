@@ -186,9 +186,9 @@ MAX_ID: Final = 256
 
 def _references_in(fields: _Body, body: bytes) -> tuple[Reference, ...]:
     """Return the references in *body*: its own members first, then files."""
-    if not (fields.previous_response_id or fields.conversation or fields.input_file_id or FILES_MARK in body):
-        return ()
-    return tuple(islice(_references(fields, body), MAX_REFERENCES))
+    if fields.previous_response_id or fields.conversation or fields.input_file_id or FILES_MARK.search(body):
+        return tuple(islice(_references(fields, body), MAX_REFERENCES))
+    return ()
 
 
 def _references(fields: _Body, body: bytes) -> Iterator[Reference]:

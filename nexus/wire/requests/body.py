@@ -11,7 +11,7 @@ from nexus.errors import RequestError
 from nexus.wire.characters import as_long_with_whole_characters
 from nexus.wire.documents import read
 from nexus.wire.json_members import CrowdedObjectError, members
-from nexus.wire.message_text import FILE_BYTES, without_files
+from nexus.wire.message_text import FILE_BYTES, nothing, without_files
 from nexus.wire.requests.limits import MAX_COUNTED_TOKENS, MAX_ITEMS, MAX_MODEL_CHARACTERS, RoutedBody
 from nexus.wire.requests.prompt_blocks import FILE_PREFIX, file_hash
 
@@ -43,7 +43,7 @@ def read_body(
 ) -> tuple[T, dict[str, bytes], bytes]:
     """Decode *body*; return its fields, the bytes of its members among *bulk_names*, and the text of the body.
 
-    Long files may be missing in the text, and in the members: an empty string is in their place. What is no whole
+    Long files are missing in the members, and may be in the text: an empty string is in their place. What is no whole
     character is replaced there: whether it is taken, the backend decides.
 
     :param hashes_files: put their hashes there instead.
@@ -52,11 +52,8 @@ def read_body(
     # Never `from exc`: errors of the decoder can contain the prompt. And all of it inside the `try`: what one decoder
     # accepts can be nested too deeply for the next one.
     try:
-        fields, text = (
-            (shape.decoder.decode(body), body)
-            if len(body) < FILE_BYTES
-            else _decoded(shape, body, hashes_files=hashes_files)
-        )
+        cut = body if len(body) < FILE_BYTES else without_files(body, file_hash if hashes_files else nothing)
+        fields, text = (shape.decoder.decode(body), body) if cut is body else _decoded(shape, body, cut)
         if not text.isascii():
             _check_encoding(text)
         if fields.model:
@@ -67,7 +64,8 @@ def read_body(
         rest = text
         for name in bulk_names:
             if value := getattr(fields, name):
-                bulk[name] = raw = bytes(value)
+                raw = bytes(value)
+                bulk[name] = raw if text is cut else without_files(raw)
                 rest = _without(rest, name, raw)
         if not is_plain(rest):
             _refuse_ambiguous(rest)
@@ -93,17 +91,15 @@ def _repaired(body: bytes, exc: Exception) -> bytes:
     return repaired
 
 
-def _decoded(shape: Shape[T], body: bytes, *, hashes_files: bool) -> tuple[T, bytes]:
-    """Return the fields of *body*, and its bytes, without long files if what is left says the same."""
-    text = without_files(body, file_hash) if hashes_files else without_files(body)
-    if text is not body:
-        fields = read(shape.decoder, text)
-        # A model's name as long as a file is refused.
-        if fields is not None and fields.model and not fields.model.startswith(_FILE):
-            if any(getattr(fields, name) for name in shape.max_bytes):
-                _check_lengths(shape.decoder.decode(body), shape)
-            return fields, text
-    return shape.decoder.decode(body), body
+def _decoded(shape: Shape[T], body: bytes, cut: bytes) -> tuple[T, bytes]:
+    """Return the fields of *body*, and the text that they are in: *cut*, which lacks files, if that says the same."""
+    fields = read(shape.decoder, cut)
+    # A model's name as long as a file is refused.
+    if fields is None or not fields.model or fields.model.startswith(_FILE):
+        return shape.decoder.decode(body), body
+    if any(getattr(fields, name) for name in shape.max_bytes):
+        _check_lengths(shape.decoder.decode(body), shape)
+    return fields, cut
 
 
 _FILE: Final = FILE_PREFIX.decode()
@@ -181,7 +177,8 @@ _DIGITS: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MAX_DIGITS + 1))
 
 def _check_sizes(fields: RoutedBody, shape: Shape[T]) -> None:
     for name in shape.lists:
-        if _has_too_many_items(bytes(getattr(fields, name))):
+        # Only a list that is long enough for so many items is looked at.
+        if len(raw := getattr(fields, name)) > 2 * MAX_ITEMS and _has_too_many_items(bytes(raw)):
             raise RequestError("invalid_value", f"'{name}' has more than {MAX_ITEMS} items", param=name)
     _check_lengths(fields, shape)
 
@@ -196,10 +193,8 @@ _TOKEN_IDS: Final = re.compile(rb"\[[ \t\n\r]*+[0-9]")
 
 
 def _has_too_many_items(raw: bytes) -> bool:
-    # Only a list that is long enough for so many items is decoded.
     return (
-        len(raw) > 2 * MAX_ITEMS
-        and raw.startswith(b"[")
+        raw.startswith(b"[")
         and _TOKEN_IDS.match(raw) is None
         and raw.count(b",") >= MAX_ITEMS
         and len(_ITEMS.decode(raw)) > MAX_ITEMS

@@ -79,10 +79,10 @@ def _blocks(fields: RoutedBody, *, has_cache_control: bool) -> tuple[int, ...]:
         prompt = _CACHE_CONTROL.sub(b"", prompt)
     size = min(len(prompt) // PROMPT_BLOCK_BYTES, MAX_BLOCKS) * PROMPT_BLOCK_BYTES
     chained = hash((_KEY, bytes(fields.cache_salt), bytes(fields.lora_path)))
-    view = memoryview(prompt)
-    # CPython hashes bytes with SipHash, under a key of its own: as fast as a CRC, and twice as long.
+    # CPython hashes bytes with SipHash, under a key of its own: as fast as a CRC, and twice as long. A part of a
+    # memoryview would have it hash the whole prompt first.
     return tuple(
-        [chained := hash((chained, view[at : at + PROMPT_BLOCK_BYTES])) for at in range(0, size, PROMPT_BLOCK_BYTES)]
+        [chained := hash((chained, prompt[at : at + PROMPT_BLOCK_BYTES])) for at in range(0, size, PROMPT_BLOCK_BYTES)]
     )
 
 
