@@ -15,6 +15,8 @@ ESCAPES_SEARCHED: Final = 1024
 MIN_DECODED_BYTES: Final = 4096
 """In shorter messages, searches are faster than a decode."""
 
+_BACKSLASH: Final = 0x5C
+"""A number, because Python looks for one faster than for bytes."""
 _IMAGE_PART: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"(?:image_url|input_image|image)"')
 _HAS_ITEM: Final = re.compile(rb"[\[{][ \t\n\r]*+[^\]} \t\n\r]")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -33,11 +35,11 @@ def measure(raw: bytes) -> tuple[int, bool]:
     if len(raw) >= MIN_DECODED_BYTES and (measured := measure_messages(raw)) is not None:
         return measured
     size = len(raw) - MESSAGE_BYTES * raw.count(b'"role"')
-    if b"\\" in raw:
+    if _BACKSLASH in raw:
         size -= escape_bytes(raw)
     if raw.startswith(b'"'):
         return max(size - len('""'), 0), False
-    return max(size, 0), b"image" in raw and _IMAGE_PART.search(raw) is not None
+    return max(size, 0), raw.find(b"image") >= 0 and _IMAGE_PART.search(raw) is not None
 
 
 def measure_tools(raw: bytes) -> int:

@@ -1,8 +1,8 @@
 """Decides whether the outcome of an attempt counts for or against its backend."""
 
 import math
-from enum import StrEnum
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 
 from nexus.domain.kinds import BackendKind
 from nexus.domain.outcome import AttemptOutcome, Ending
@@ -13,28 +13,23 @@ from nexus.error_codes import UpstreamFault
 MAX_COOLING_S: Final = 300.0
 
 
-class Evidence(StrEnum):
-    """What an attempt proves about its backend."""
+Evidence = Literal["good", "bad", "refused", "none"]
+"""What an attempt proves about its backend.
 
-    GOOD = "good"
-    BAD = "bad"
-    REFUSED = "refused"
-    """Nothing listens there."""
-    NONE = "none"
-    """The request, the client or the load was at fault, or the cause is unknown."""
+``refused``: nothing listens there. ``none``: the request, the client or the load was at fault, or the cause is unknown.
+"""
 
-
-_FAULTS: Final = {
-    UpstreamFault.REFUSED: Evidence.REFUSED,
-    UpstreamFault.CONNECT_TIMEOUT: Evidence.BAD,
-    UpstreamFault.TLS: Evidence.BAD,
-    UpstreamFault.RESET: Evidence.BAD,
-    UpstreamFault.PROTOCOL: Evidence.BAD,
-    UpstreamFault.TRUNCATED: Evidence.BAD,
-    UpstreamFault.FIRST_BYTE_TIMEOUT: Evidence.BAD,
-    UpstreamFault.SILENT: Evidence.BAD,
-    "stream_truncated": Evidence.BAD,
-    "stream_stalled": Evidence.BAD,
+_FAULTS: Final[Mapping[str, Evidence]] = {
+    UpstreamFault.REFUSED: "refused",
+    UpstreamFault.CONNECT_TIMEOUT: "bad",
+    UpstreamFault.TLS: "bad",
+    UpstreamFault.RESET: "bad",
+    UpstreamFault.PROTOCOL: "bad",
+    UpstreamFault.TRUNCATED: "bad",
+    UpstreamFault.FIRST_BYTE_TIMEOUT: "bad",
+    UpstreamFault.SILENT: "bad",
+    "stream_truncated": "bad",
+    "stream_stalled": "bad",
 }
 """The faults that count by themselves; a stale connection proves nothing, so it is not among them."""
 
@@ -59,22 +54,22 @@ def weigh(
     ending = outcome.ending
     if ending in _OUT_OF_PATIENCE and outcome.is_sent and outcome.silent_s > patience_s:
         # When clients give up before the proxy does, silence is the only sign of a backend that hangs.
-        return Evidence.BAD
+        return "bad"
     if ending is not Ending.FINISHED and ending is not Ending.BACKEND_FAILED:
-        return Evidence.NONE
+        return "none"
     if outcome.fault is not None and outcome.fault not in _JUDGED_BY_STATUS:
-        return _FAULTS.get(outcome.fault, Evidence.NONE)
+        return _FAULTS.get(outcome.fault, "none")
     status = outcome.status
     if status is None or cooling_s is not None:
-        return Evidence.NONE
+        return "none"
     if status == INTERNAL_ERROR and kind.has_unreliable_500:
-        return Evidence.NONE
+        return "none"
     match meaning_of(status):
         case StatusMeaning.FAILED:
-            return Evidence.BAD
+            return "bad"
         case StatusMeaning.ANSWER if ending is Ending.FINISHED:
-            return Evidence.GOOD
-    return Evidence.NONE
+            return "good"
+    return "none"
 
 
 def concerns_all_models(fault: str | None) -> bool:

@@ -71,21 +71,19 @@ class PassiveSignals:
         cooling_s = cooling_of(outcome, retry_after_s) if retry_after_s is not None else None
         now = self._clock()
         if outcome.ending is _FINISHED and outcome.fault is None and (outcome.status or FIRST_ERROR) < FIRST_ERROR:
-            evidence = Evidence.GOOD
+            evidence = "good"
         else:
             evidence = self.weigh(backend, outcome, cooling_s, now)
-        is_new = observe_attempt(
-            backend.load, outcome, is_good=evidence is Evidence.GOOD, is_bad=evidence is Evidence.BAD, now=now
-        )
+        is_new = observe_attempt(backend.load, outcome, is_good=evidence == "good", is_bad=evidence == "bad", now=now)
         if cooling_s:
             self._start_cooling(backend, model, cooling_s)
         match evidence:
-            case Evidence.REFUSED if not self._on_refused(backend_id):
+            case "refused" if not self._on_refused(backend_id):
                 server = self._tracks_of(backend).server
                 self._enter(backend, None, server, server.state.opened())
-            case Evidence.BAD:
+            case "bad":
                 self._fail(backend, None if concerns_all_models(outcome.fault) else model)
-            case Evidence.GOOD if backend_id in self._tracks:
+            case "good" if backend_id in self._tracks:
                 # A backend without tracks has never failed, so no breaker needs to close.
                 self._succeed(backend, model)
         if tracks := self._tracks.get(backend_id):

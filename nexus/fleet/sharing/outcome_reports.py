@@ -49,12 +49,12 @@ class OutcomeReports:
         """Record the outcome of one attempt."""
         now = self._clock()
         if outcome.ending is _FINISHED and outcome.fault is None and (outcome.status or FIRST_ERROR) < FIRST_ERROR:
-            evidence = Evidence.GOOD
+            evidence = "good"
         else:
             cooling_s = None if retry_after_s is None else cooling_of(outcome, retry_after_s)
             evidence = self._weigh(backend, outcome, cooling_s, now)
-        is_good = evidence is Evidence.GOOD
-        observe_attempt(backend.load, outcome, is_good=is_good, is_bad=evidence is Evidence.BAD, now=now)
+        is_good = evidence == "good"
+        observe_attempt(backend.load, outcome, is_good=is_good, is_bad=evidence == "bad", now=now)
         if not is_good:
             # Until the other process says otherwise.
             self.counts_successes[backend.id] = True

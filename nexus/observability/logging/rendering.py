@@ -30,6 +30,8 @@ _HARMFUL: Final = re.compile(
 )
 _PLAIN_WORD: Final = re.compile(r"[\w.:/@+%~-]+", re.ASCII)
 _COLOURS: Final[Mapping[str, str]] = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "35"}
+_DEL: Final = 0x7F
+"""A number: looking for one byte as bytes raises and catches a TypeError first, which takes eight times as long."""
 _RESERVED: Final = frozenset({"timestamp", "level", "logger"})
 OF_EVERY_LINE: Final[dict[str, Any]] = {}
 """Fields of every line of this process; set before the first line."""
@@ -115,7 +117,7 @@ def json_line_of(members: msgspec.Struct, event: str, head: Head, redactor: Reda
     line = b'{"timestamp":"%b.%03dZ",%b,%b\n' % (*start, _encode(members)[1:])
     if redactor.is_in(line):
         return json_line((time_ns, level, logger, {"event": event, **msgspec.to_builtins(members)}), redactor)
-    return line if line.isascii() and b"\x7f" not in line else _safe(line[:-1].decode())
+    return line if line.isascii() and _DEL not in line else _safe(line[:-1].decode())
 
 
 @lru_cache(maxsize=2)

@@ -13,7 +13,6 @@ from nexus.domain.request import TokenUsage
 from nexus.domain.residency import Load, end_load
 from nexus.domain.silence import silent_since
 from nexus.domain.statuses import FIRST_ERROR
-from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.exchange.translating import Translation
 from nexus.proxy.headers.to_client import retry_after_s
@@ -205,7 +204,7 @@ class Attempt(msgspec.Struct, eq=False):
         response, backend = self.asked, self.backend
         begun_at = response.begun_at if response is not None else None
         ended_at = response.last_content_at if response is not None else None
-        is_stream = response is not None and response.mode is Mode.EVENTS
+        is_stream = response is not None and response.mode == "events"
         is_sent = response is not None
         # A call with more than 15 keywords, each positional argument counting as half of one, takes CPython 15 times as
         # long: it makes a dict of them first.

@@ -12,7 +12,6 @@ from aiohttp.http import HttpVersion11
 from msgspec.structs import replace
 
 from nexus.errors import RequestError
-from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.reply_head import reply_head
 from nexus.proxy.upstream.response_parser import ResponseHead
 from nexus.wire.errors.presentable import presentable
@@ -106,7 +105,7 @@ class EarlyHead:
     def _begin(self, attempt: "Attempt") -> None:
         failover = self._failover
         record = failover.record
-        announced = replace(attempt.response, head=ResponseHead(200, HEADERS), status=200, mode=Mode.EVENTS)
+        announced = replace(attempt.response, head=ResponseHead(200, HEADERS), status=200, mode="events")
         lines = failover.request.head.cors_lines + (b"" if self.keep_alive else b"Connection: close\r\n")
         self._client.write(
             b"%b%b%b\r\n"
@@ -142,6 +141,6 @@ def _comment(attempt: "Attempt") -> bytes:
 
 def unfit_answer(response: "Response") -> RequestError:
     """Return the error in place of a whole answer, which cannot follow the head of a stream."""
-    told = presentable(response.body[:MAX_TOLD_BYTES].decode(errors="replace")) if response.mode is Mode.WHOLE else ""
+    told = presentable(response.body[:MAX_TOLD_BYTES].decode(errors="replace")) if response.mode == "whole" else ""
     text = f"the backend answered with status {response.status} instead of a stream, after its model was loaded"
     return RequestError("bad_gateway", f"{text}: {told}" if told else text)

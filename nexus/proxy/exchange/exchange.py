@@ -22,7 +22,7 @@ from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
 from nexus.proxy.exchange.early_head import EarlyHead, unfit_answer
 from nexus.proxy.exchange.estimating import ESTIMATED_LINE, estimated_count
-from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, Mode
+from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE
 from nexus.proxy.exchange.failover import Failover, begin_failover
 from nexus.proxy.exchange.first_byte import turn_until
 from nexus.proxy.exchange.pieces import pieces_of
@@ -72,9 +72,9 @@ class Exchange(msgspec.Struct, eq=False):
             response = attempt.response
             if (early := failover.early) is not None:
                 early.stop()
-                if early.has_begun and response.mode is not Mode.EVENTS:
+                if early.has_begun and response.mode != "events":
                     return self._refuse(unfit_answer(response))
-            if response.mode is not Mode.WHOLE:
+            if response.mode != "whole":
                 return await self._reply_stream(failover, attempt, response)
             return await self._reply_whole(failover, attempt, response)
         except RequestError as exc:
@@ -272,7 +272,7 @@ class Exchange(msgspec.Struct, eq=False):
         load_s_of = response.expected.protocol.load_s_of
         if load_s_of is not None and (last := response.scan.last_marked()) is not None:
             attempt.note_load(load_s_of(last.content))
-        if response.mode is Mode.EVENTS and is_uncounted(attempt.usage, failover.requirements):
+        if response.mode == "events" and is_uncounted(attempt.usage, failover.requirements):
             tokens = response.scan.estimated_tokens()
             self.record.estimated = estimated_usage(self.request.endpoint, failover.requirements, tokens)
 

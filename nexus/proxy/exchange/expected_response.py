@@ -1,8 +1,7 @@
 """What kind of response the request asks for: the measure by which the actual one is judged."""
 
 from collections.abc import Callable
-from enum import Enum, auto
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -20,17 +19,13 @@ UNREADABLE: Final = (
 )
 
 
-class Mode(Enum):
-    """How the body of a response is treated."""
+Mode = Literal["waiting", "whole", "events", "opaque"]
+"""How the body of a response is treated.
 
-    WAITING = auto()
-    """Its head has not arrived."""
-    WHOLE = auto()
-    """Held back until it is complete, then sent in one piece."""
-    EVENTS = auto()
-    """Read event by event; held back until the first that carries content."""
-    OPAQUE = auto()
-    """Passed on as it arrives: binary, compressed, or longer than may be held back."""
+``waiting``: its head has not arrived. ``whole``: held back until it is complete, then sent in one piece. ``events``:
+read event by event; held back until the first that carries content. ``opaque``: passed on as it arrives, because it is
+binary, compressed, or longer than may be held back.
+"""
 
 
 class ExpectedResponse(msgspec.Struct, frozen=True):
@@ -59,4 +54,4 @@ class ExpectedResponse(msgspec.Struct, frozen=True):
     @property
     def expected_stream(self) -> Nature:
         """How a stream is framed."""
-        return Nature.LINES if self.endpoint.streams_by_default else Nature.EVENTS
+        return "lines" if self.endpoint.streams_by_default else "events"

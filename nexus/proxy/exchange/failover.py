@@ -20,7 +20,7 @@ from nexus.proxy.exchange import judging
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
 from nexus.proxy.exchange.early_head import EarlyHead
-from nexus.proxy.exchange.expected_response import MAX_TRANSLATED_BYTES, ExpectedResponse, Mode
+from nexus.proxy.exchange.expected_response import MAX_TRANSLATED_BYTES, ExpectedResponse
 from nexus.proxy.exchange.first_byte import begun
 from nexus.proxy.exchange.record import Record
 from nexus.proxy.exchange.rejection import rejection
@@ -229,7 +229,7 @@ class Failover(msgspec.Struct, eq=False):
                 response = self._send(attempt, connection or await pool.open())
                 wait_s, look = self.first_byte_s(attempt), partial(look_for_other_backend, self, attempt, response)
                 await begun(attempt, response, self.plane.deadlines, wait_s=wait_s, last_at=self.deadline, look=look)
-                if response.mode is Mode.WHOLE and (
+                if response.mode == "whole" and (
                     response.status >= FIRST_ERROR or response.status == NOT_MODIFIED or not response.is_framed
                 ):
                     judging.refuse_bad(self, attempt, response)

@@ -12,7 +12,6 @@ import msgspec
 from nexus.domain.backend import Backend
 from nexus.domain.model_load import ModelLoad
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.response import Response
 
 USUAL_SLOTS: Final = 16
@@ -47,7 +46,7 @@ async def begun(  # noqa: PLR0913 - the response, where it is awaited from, and 
         await response.ready
     finally:
         deadlines.end(wait)
-    if response.mode is not Mode.EVENTS:
+    if response.mode != "events":
         attempt.begin_answer(monotonic())
     elif response.content_at is None:
         # Only comments or lifecycle events have arrived: the request may still be waiting for its turn.

@@ -11,7 +11,6 @@ from nexus.error_codes import UpstreamFault
 from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.exchange import resources
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.rejection import as_verdict, error_of, rejection
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.upstream.response_parser import NOT_MODIFIED
@@ -82,7 +81,7 @@ def _has_translations(failover: "Failover") -> bool:
 def as_context_error(failover: "Failover", attempt: Attempt, exc: UpstreamError) -> UpstreamError:
     """Return *exc*, or a CONTEXT_EXCEEDED if the backend's own error says that the prompt exceeds its context."""
     response = attempt.asked
-    if response is None or exc.status is None or response.mode is not Mode.WHOLE:
+    if response is None or exc.status is None or response.mode != "whole":
         return exc
     exceeded = context_exceeded(exc.status, response.body)
     if exceeded is None:
@@ -147,7 +146,7 @@ def _is_search(failover: "Failover") -> bool:
 def is_presentable(attempt: Attempt) -> bool:
     """Whether a backend's own error may go to the client: a JSON object that is not too large."""
     response = attempt.asked
-    if response is None or not response.is_ended or response.mode is not Mode.WHOLE or response.status < FIRST_ERROR:
+    if response is None or not response.is_ended or response.mode != "whole" or response.status < FIRST_ERROR:
         return False
     body = response.body
     if len(body) > MAX_ERROR_BYTES:

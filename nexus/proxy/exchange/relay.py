@@ -10,7 +10,6 @@ from typing import Final
 from nexus.domain.model_load import ModelLoad
 from nexus.error_codes import CODES, CODES_OF_FAULT, UpstreamFault
 from nexus.proxy.client.connection import ClientConnection
-from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.pieces import PIECE_BYTES, pieces_of
 from nexus.proxy.exchange.response import TOO_LARGE, Response
 from nexus.proxy.upstream.connection import UpstreamConnection
@@ -88,7 +87,7 @@ class StreamRelay:
         self._response = response
         self._scan = response.scan
         self._feed = response.scan.feed
-        self._is_opaque = response.mode is Mode.OPAQUE
+        self._is_opaque = response.mode == "opaque"
         self._write_now = client.write_now
         self._is_paused = False
         """Whether the client takes no more for now."""
@@ -178,7 +177,7 @@ class StreamRelay:
 
     def on_end(self, *, is_framed: bool) -> None:  # noqa: ARG002 - the events tell whether a stream is complete
         response = self._response
-        if response.mode is Mode.EVENTS:
+        if response.mode == "events":
             if not (self._scan.is_finished() or self._scan.has_error):
                 self.cut("stream_truncated")
                 return
@@ -190,7 +189,7 @@ class StreamRelay:
 
     def on_failed(self, fault: UpstreamFault, _message: str) -> None:
         # A connection that breaks after the terminal event has lost nothing.
-        if self._response.mode is Mode.EVENTS and self._scan.is_finished() and not self._scan.closing():
+        if self._response.mode == "events" and self._scan.is_finished() and not self._scan.closing():
             self.on_end(is_framed=False)
         else:
             self.cut(CODES_OF_FAULT[fault].in_stream)
@@ -245,7 +244,7 @@ class StreamRelay:
             return
         self.code = code
         self._connection.abandon()
-        if self._response.mode is Mode.EVENTS:
+        if self._response.mode == "events":
             self.forward(self._scan.failure(code, self.message or ""))
         self._end(End.CUT)
 
@@ -291,7 +290,7 @@ class StreamRelay:
         now = monotonic()
         # While the client does not read, the backend is not to blame for its silence.
         idle_at = (now if self._is_paused else self._last_data_at) + self._idle_s
-        if not (self._scan.has_content or self._response.mode is Mode.OPAQUE):
+        if not (self._scan.has_content or self._response.mode == "opaque"):
             # Comments alone are no answer: without this limit, they would hold the client until the whole deadline.
             idle_at = self._first_content_by if now < self._first_content_by else self._turn_until(now)
         if now >= self._deadline:

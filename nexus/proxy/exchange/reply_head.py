@@ -6,7 +6,6 @@ from typing import Final
 from nexus.domain.backend import Status
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.record import Record
 from nexus.proxy.exchange.rejection import RETRY_AFTER_S, ascii_only
 from nexus.proxy.exchange.response import Response
@@ -48,7 +47,7 @@ def reply_head(record: Record, attempt: Attempt, response: Response, attempts: i
             parts.append(f"{name}: {ascii_only(value)}\r\n".encode())
     if not head.has(b"date"):
         parts.append(date_line())
-    if response.mode is Mode.EVENTS:
+    if response.mode == "events":
         parts.append(b"X-Accel-Buffering: no\r\n")
     return b"".join(parts)
 

@@ -11,7 +11,6 @@ from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
 from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.resource_owners import ResourceOwners
 from nexus.proxy.exchange.response import Response
 from nexus.wire.kept.made_ids import made_id_in_part, made_ids, made_ids_in_stream
@@ -48,7 +47,7 @@ def note_stream(
 ) -> None:
     """Note the resources that the beginning of a stream, which is still held back, says are being created."""
     if response.status < FIRST_ERROR and _is_created(request, requirements):
-        read = made_ids_in_stream if response.mode is Mode.EVENTS else made_id_in_part
+        read = made_ids_in_stream if response.mode == "events" else made_id_in_part
         _learn(owners, read(response.body), attempt, requirements)
 
 

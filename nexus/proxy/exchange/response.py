@@ -15,7 +15,7 @@ from nexus.proxy.exchange.response_memory import MAX_HELD_BYTES, UNCOUNTED_BYTES
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.response_parser import WITHOUT_BODY, HeaderList, ResponseHead
 from nexus.wire.protocol import Collector
-from nexus.wire.responses.nature import Label, Nature, error_in, nature_of
+from nexus.wire.responses.nature import Nature, error_in, nature_of
 from nexus.wire.streams.event_buffer import EventTooLargeError
 from nexus.wire.streams.scan import StreamScan
 
@@ -31,11 +31,9 @@ TOO_LARGE: Final = (
 )
 
 _NO_HEAD: Final = ResponseHead(0, [])
-_STREAM_LABELS: Final = (Label.EVENTS, Label.LINES)
-_CONTRADICTED: Final = (*_STREAM_LABELS, Label.PAGE)
+_STREAM_LABELS: Final = ("events", "lines")
+_CONTRADICTED: Final = (*_STREAM_LABELS, "page")
 """Labels under which client libraries would not read a document: it is relabelled."""
-_EVENTS: Final = Mode.EVENTS
-"""Compared with for each event; looking up the member of an Enum takes longer than that."""
 _EMPTY_STATUS: Final = WITHOUT_BODY | {205}
 
 
@@ -50,7 +48,7 @@ class Response(msgspec.Struct, eq=False):
     ready: asyncio.Future[None]
     connection: UpstreamConnection
     expected: ExpectedResponse
-    mode: Mode = Mode.WAITING
+    mode: Mode = "waiting"
     status: int = 0
     head: ResponseHead = _NO_HEAD
     held: list[bytes] = []
@@ -78,7 +76,7 @@ class Response(msgspec.Struct, eq=False):
     @property
     def is_streamed(self) -> bool:
         """Whether the backend sends a stream, or was asked for one."""
-        return self.expected.asked.is_stream or self.nature in (Nature.EVENTS, Nature.LINES)
+        return self.expected.asked.is_stream or self.nature in ("events", "lines")
 
     @property
     def headers(self) -> HeaderList:
@@ -100,7 +98,7 @@ class Response(msgspec.Struct, eq=False):
     @property
     def begun_at(self) -> float | None:
         """When the first content of a stream arrived, or the first byte of another response; None before that."""
-        return self.content_at if self.mode is Mode.EVENTS else self.content_at or self.first_byte_at
+        return self.content_at if self.mode == "events" else self.content_at or self.first_byte_at
 
     def looks_complete(self) -> bool:
         """Whether a body whose framing does not give its end is a complete document."""
@@ -164,14 +162,14 @@ class Response(msgspec.Struct, eq=False):
             self._refuse(exc)
             return
         if head.status >= FIRST_ERROR or head.status in WITHOUT_BODY:
-            self.nature, self.mode = Nature.DOCUMENT, Mode.WHOLE
-        elif label is Label.OPAQUE or self.expected.endpoint.answers_bytes:
-            self._become(Nature.OPAQUE)
+            self.nature, self.mode = "document", "whole"
+        elif label == "opaque" or self.expected.endpoint.answers_bytes:
+            self._become("opaque")
         elif label in _STREAM_LABELS and self.expected.asked.is_stream:
             # Probably a stream: the body will tell.
             self._watch()
         else:
-            self.mode = Mode.WHOLE
+            self.mode = "whole"
 
     def on_body(self, data: bytes) -> None:
         if self.nature is None:
@@ -182,7 +180,7 @@ class Response(msgspec.Struct, eq=False):
             self._collect(data)
             return
         scan = self.opened_scan
-        if scan is not None and self.mode is _EVENTS:
+        if scan is not None and self.mode == "events":
             try:
                 data = scan.feed(data)
             except EventTooLargeError:
@@ -203,7 +201,7 @@ class Response(msgspec.Struct, eq=False):
             return
         if self.collector is not None:
             self._end_collecting(self.collector)
-        elif self.mode is not Mode.EVENTS:
+        elif self.mode != "events":
             self._judge_document()
         elif self.held and self.scan.is_finished():
             self._be_ready()
@@ -232,7 +230,7 @@ class Response(msgspec.Struct, eq=False):
                 undecided += data
             if len(undecided) <= MAX_HELD_BYTES:
                 return b""
-            nature = Nature.DOCUMENT
+            nature = "document"
         undecided.clear()
         self._become(nature)
         return data if self.nature is not None and not self.ready.done() else b""
@@ -240,16 +238,16 @@ class Response(msgspec.Struct, eq=False):
     def _become(self, nature: Nature) -> None:
         expected = self.expected
         self.nature = nature
-        if nature is Nature.DOCUMENT:
-            self.mode = Mode.WHOLE
+        if nature == "document":
+            self.mode = "whole"
             if self.head.label in _CONTRADICTED:
                 self.head = self.head.typed(DOCUMENT_TYPE)
-        elif nature is Nature.OPAQUE and expected.max_bytes is not None:
+        elif nature == "opaque" and expected.max_bytes is not None:
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, UNREADABLE))
-        elif nature is Nature.OPAQUE:
-            self.mode = Mode.OPAQUE
+        elif nature == "opaque":
+            self.mode = "opaque"
             self.opened_scan = expected.open_scan()
-        elif nature is Nature.PAGE:
+        elif nature == "page":
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a web page"))
         elif nature is not expected.expected_stream:
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream of another protocol"))
@@ -261,14 +259,14 @@ class Response(msgspec.Struct, eq=False):
             self._begin_collecting()
 
     def _watch(self) -> None:
-        self.mode = Mode.EVENTS
+        self.mode = "events"
         if self.opened_scan is None:
             self.opened_scan = self.expected.open_scan()
 
     def _judge_document(self) -> None:
         """Release a whole document, unless it is an error with the status of a success."""
         expected, body = self.expected, self.body
-        if self.status >= FIRST_ERROR or self.mode is not Mode.WHOLE:
+        if self.status >= FIRST_ERROR or self.mode != "whole":
             self._be_ready()
         elif (status := error_in(body, is_kept=expected.endpoint.capability == "keep")) is not None:
             self._become_error(status, body)
@@ -286,7 +284,7 @@ class Response(msgspec.Struct, eq=False):
         except EventTooLargeError:
             # It can still be sent as a document.
             return
-        self.opened_scan, self.mode, self.nature = scan, Mode.EVENTS, self.expected.expected_stream
+        self.opened_scan, self.mode, self.nature = scan, "events", self.expected.expected_stream
         self.head = self.head.typed(self.expected.stream_type)
         self.held = [events]
         self.content_at = monotonic()
@@ -295,7 +293,7 @@ class Response(msgspec.Struct, eq=False):
 
     def _begin_collecting(self) -> None:
         expected = self.expected
-        self.mode = Mode.WHOLE
+        self.mode = "whole"
         self.collector = expected.protocol.collector(expected.endpoint)
         if self.collector is None:
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream that was not asked for"))
@@ -342,12 +340,12 @@ class Response(msgspec.Struct, eq=False):
         self.held_bytes += len(data)
         if self.ready.done():
             return
-        if self.mode is Mode.EVENTS:
+        if self.mode == "events":
             self._judge_events(data)
             return
-        if self.mode is Mode.WHOLE and self.held_bytes > UNCOUNTED_BYTES and not self._may_hold():
-            self._become(Nature.OPAQUE)
-        if self.mode is Mode.OPAQUE:
+        if self.mode == "whole" and self.held_bytes > UNCOUNTED_BYTES and not self._may_hold():
+            self._become("opaque")
+        if self.mode == "opaque":
             self.content_at = monotonic()
             self._be_ready()
 
@@ -371,7 +369,7 @@ class Response(msgspec.Struct, eq=False):
     def _become_error(self, status: int, body: bytes) -> None:
         """Become the error response that this should have been, as nothing of it has gone to the client yet."""
         self.status = status
-        self.mode = Mode.WHOLE
+        self.mode = "whole"
         self.head = ResponseHead(status, self.head.typed(DOCUMENT_TYPE).headers)
         self.held = [body]
         self.is_ended = True

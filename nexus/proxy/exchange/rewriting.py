@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from nexus.domain.request import Endpoint
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.headers.from_client import Head
 from nexus.wire.requests import multipart
 from nexus.wire.requests.model_field import insert_model, replace_model
@@ -41,7 +40,7 @@ def _lacks_name(attempt: Attempt, endpoint: Endpoint) -> bool:
 
 def event_restorer(attempt: Attempt, requested: str) -> Callable[[bytes], bytes] | None:
     """Return what puts the name that the client used back into the events of a stream; None when nothing has to."""
-    if attempt.response.mode is not Mode.EVENTS or not _keeps_name(attempt):
+    if attempt.response.mode != "events" or not _keeps_name(attempt):
         return None
     sent = attempt.reserved.model
     return lambda events: restore_in_events(events, sent, requested)

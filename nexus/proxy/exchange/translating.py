@@ -13,7 +13,7 @@ from nexus.domain.statuses import FIRST_ERROR
 from nexus.domain.translation import pair
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
-from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, Mode
+from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE
 from nexus.proxy.exchange.rejection import ascii_only
 from nexus.proxy.headers.from_client import Head
 from nexus.routing.decision import Reserved
@@ -121,7 +121,7 @@ async def translate_whole(failover: "Failover", attempt: "Attempt", response: "R
     :raises UpstreamError: PROTOCOL: it is none of the backend's dialect.
     """
     translation = attempt.translation
-    if translation is None or response.mode is not Mode.WHOLE or response.status >= FIRST_ERROR:
+    if translation is None or response.mode != "whole" or response.status >= FIRST_ERROR:
         return
     conversion, is_stream = translation.conversion, failover.requirements.is_stream
     translate = conversion.answer_as_stream if is_stream else conversion.answer

@@ -77,7 +77,7 @@ class ResponseHead:
                 raise UpstreamError(UpstreamFault.PROTOCOL, f"answered with status {self.status}", status=self.status)
             if codings and codings != [b"chunked"]:
                 raise UpstreamError(UpstreamFault.PROTOCOL, "answered with an unknown transfer coding")
-        return Label.OPAQUE if is_encoded else label_of(content_type)
+        return "opaque" if is_encoded else label_of(content_type)
 
 
 class ParsedResponse(msgspec.Struct, eq=False):

@@ -6,47 +6,26 @@ this is decided here, so that every request is treated alike.
 
 import re
 from collections.abc import Mapping
-from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
 from nexus.wire.documents import LONG_BYTES, is_given, read, without_vectors
 from nexus.wire.errors.status import status_of
 
+Label = Literal["events", "lines", "json", "text", "page", "none", "unknown", "opaque"]
+"""The type that the head of an answer declares.
 
-class Label(Enum):
-    """The type that the head of an answer declares."""
+``events`` is ``text/event-stream``; ``lines`` are JSON lines, under any of their media types; ``page`` is
+``text/html``, which some gateways declare for everything they forward; ``none`` is no content type at all; ``unknown``
+is ``application/octet-stream``, or a type that is not in the tables; ``opaque`` is audio, images, or anything
+compressed, whose first bytes say nothing.
+"""
 
-    EVENTS = auto()
-    """``text/event-stream``."""
-    LINES = auto()
-    """JSON lines, under any of their media types."""
-    JSON = auto()
-    TEXT = auto()
-    PAGE = auto()
-    """``text/html``, which some gateways declare for everything they forward."""
-    NONE = auto()
-    """No content type at all."""
-    UNKNOWN = auto()
-    """``application/octet-stream``, or a type that is not in the tables."""
-    OPAQUE = auto()
-    """Audio, images, or anything compressed, whose first bytes say nothing."""
-
-
-class Nature(Enum):
-    """The kind of an answer."""
-
-    EVENTS = auto()
-    """Server-sent events."""
-    LINES = auto()
-    """A stream of JSON lines."""
-    DOCUMENT = auto()
-    """A JSON document, or a text."""
-    PAGE = auto()
-    """A web page, which is never the answer of a model."""
-    OPAQUE = auto()
-    """Bytes that are passed on unread."""
+Nature = Literal["events", "lines", "document", "page", "opaque"]
+"""The kind of an answer: server-sent events, a stream of JSON lines, a JSON document or a text, a web page, which is
+never the answer of a model, or bytes that are passed on unread.
+"""
 
 
 class ExpectedFormat(msgspec.Struct, frozen=True, gc=False):
@@ -60,21 +39,21 @@ class ExpectedFormat(msgspec.Struct, frozen=True, gc=False):
 
 
 _LABELS: Final[Mapping[bytes, Label]] = {
-    b"": Label.NONE,
-    b"text/event-stream": Label.EVENTS,
-    b"application/x-ndjson": Label.LINES,
-    b"application/ndjson": Label.LINES,
-    b"application/jsonl": Label.LINES,
-    b"application/json": Label.JSON,
-    b"text/json": Label.JSON,
-    b"text/html": Label.PAGE,
-    b"application/xhtml+xml": Label.PAGE,
+    b"": "none",
+    b"text/event-stream": "events",
+    b"application/x-ndjson": "lines",
+    b"application/ndjson": "lines",
+    b"application/jsonl": "lines",
+    b"application/json": "json",
+    b"text/json": "json",
+    b"text/html": "page",
+    b"application/xhtml+xml": "page",
 }
-_LABELS_OF_FAMILIES: Final = (
-    (b"audio/", Label.OPAQUE),
-    (b"image/", Label.OPAQUE),
-    (b"video/", Label.OPAQUE),
-    (b"text/", Label.TEXT),
+_LABELS_OF_FAMILIES: Final[tuple[tuple[bytes, Label], ...]] = (
+    (b"audio/", "opaque"),
+    (b"image/", "opaque"),
+    (b"video/", "opaque"),
+    (b"text/", "text"),
 )
 
 MAX_UNDECIDED_BYTES: Final = 64 * 1024
@@ -96,8 +75,8 @@ def label_of(content_type: bytes) -> Label:
     if label is not None:
         return label
     if essence.endswith(b"+json"):
-        return Label.JSON
-    return next((label for family, label in _LABELS_OF_FAMILIES if essence.startswith(family)), Label.UNKNOWN)
+        return "json"
+    return next((label for family, label in _LABELS_OF_FAMILIES if essence.startswith(family)), "unknown")
 
 
 def nature_of(expected: ExpectedFormat, label: Label, beginning: bytes, *, is_all: bool = False) -> Nature | None:
@@ -107,25 +86,25 @@ def nature_of(expected: ExpectedFormat, label: Label, beginning: bytes, *, is_al
 
     :param is_all: whether *beginning* is the whole body.
     """
-    if label is Label.OPAQUE:
-        return Nature.OPAQUE
+    if label == "opaque":
+        return "opaque"
     at = _BLANKS.match(beginning, 0, MAX_UNDECIDED_BYTES).end()  # type: ignore[union-attr]
     if at >= MAX_UNDECIDED_BYTES:
         return _nature_by_label(label)
     opening = beginning[at : at + 1]
     if opening == b"{":
-        if not expected.takes_lines and label is not Label.LINES:
-            return Nature.DOCUMENT
+        if not expected.takes_lines and label != "lines":
+            return "document"
         return _nature_of_lines(expected, label, beginning, at, is_all=is_all)
     if opening == b"[":
-        return Nature.DOCUMENT
+        return "document"
     if opening == b":":
-        return Nature.EVENTS if label is Label.EVENTS or not expected.may_be_text else _nature_by_label(label)
+        return "events" if label == "events" or not expected.may_be_text else _nature_by_label(label)
     if opening == b"<":
         return _nature_of_markup(expected, label, beginning[at:], is_all=is_all)
     if _FIELD.match(beginning, at):
         # A transcript may begin like a field of an event.
-        return Nature.EVENTS if label is Label.EVENTS or not _is_any_text(expected, label) else Nature.DOCUMENT
+        return "events" if label == "events" or not _is_any_text(expected, label) else "document"
     if not is_all and _is_begun(beginning[at:], _FIELDS):
         return None
     return _nature_by_label(label)
@@ -138,23 +117,23 @@ def _nature_of_lines(
     if not _LINE_OBJECT.match(beginning, at):
         # Only the next byte distinguishes a line from a pretty-printed document.
         is_undecided = not is_all and not beginning[at + 1 :].strip(b" \t")
-        return None if is_undecided else Nature.DOCUMENT
-    if expected.takes_lines and label is Label.LINES:
-        return Nature.LINES
+        return None if is_undecided else "document"
+    if expected.takes_lines and label == "lines":
+        return "lines"
     end = beginning.find(b"\n", at)
     if end < 0 or not (expected.takes_lines or beginning[end:].strip()):
-        return Nature.DOCUMENT if is_all else None
+        return "document" if is_all else None
     line = read(_LINE, beginning[at:end])
     if not expected.takes_lines:
         # Lines that were not requested, unless the object is the beginning of a document.
-        return Nature.DOCUMENT if line is None else Nature.LINES
+        return "document" if line is None else "lines"
     # A first line that ends the answer is the whole answer, with the same bytes as a document.
-    return Nature.DOCUMENT if line is None or line.done or is_given(line.error) else Nature.LINES
+    return "document" if line is None or line.done or is_given(line.error) else "lines"
 
 
 def _nature_of_markup(expected: ExpectedFormat, label: Label, beginning: bytes, *, is_all: bool) -> Nature | None:
-    if label is Label.PAGE or (_PAGE.match(beginning) and not _is_any_text(expected, label)):
-        return Nature.PAGE
+    if label == "page" or (_PAGE.match(beginning) and not _is_any_text(expected, label)):
+        return "page"
     if not is_all and _is_begun(beginning.lower(), _PAGES) and not _is_any_text(expected, label):
         return None
     return _nature_by_label(label)
@@ -165,20 +144,20 @@ def _nature_by_label(label: Label) -> Nature:
 
 
 _NATURES: Final[Mapping[Label, Nature]] = {
-    Label.EVENTS: Nature.EVENTS,
-    Label.LINES: Nature.LINES,
-    Label.JSON: Nature.DOCUMENT,
-    Label.TEXT: Nature.DOCUMENT,
-    Label.PAGE: Nature.PAGE,
-    Label.NONE: Nature.DOCUMENT,
-    Label.UNKNOWN: Nature.OPAQUE,
-    Label.OPAQUE: Nature.OPAQUE,
+    "events": "events",
+    "lines": "lines",
+    "json": "document",
+    "text": "document",
+    "page": "page",
+    "none": "document",
+    "unknown": "opaque",
+    "opaque": "opaque",
 }
 """The kind of an answer whose first bytes do not decide it."""
 
 
 def _is_any_text(expected: ExpectedFormat, label: Label) -> bool:
-    return expected.may_be_text and not expected.is_stream and label is not Label.EVENTS
+    return expected.may_be_text and not expected.is_stream and label != "events"
 
 
 def _is_begun(text: bytes, words: tuple[bytes, ...]) -> bool:
@@ -197,7 +176,7 @@ def error_in(document: bytes, *, is_kept: bool = False) -> int | None:
     if len(document) >= LONG_BYTES:
         document = without_vectors(document)
     # Every error has one of these members.
-    if b'"error"' not in document and b'"detail"' not in document:
+    if document.find(b'"error"') < 0 and document.find(b'"detail"') < 0:
         return None
     found = read(_DOCUMENT, document)
     if isinstance(found, list):

@@ -4,7 +4,6 @@ import pytest
 
 from nexus.domain.outcome import Ending
 from nexus.error_codes import UpstreamFault
-from nexus.fleet.health.evidence import Evidence
 from nexus.fleet.sharing.outcome_reports import SAMPLE_S, OutcomeReports
 from nexus.testing.builders import MODEL, make_attempt, make_backend
 
@@ -14,7 +13,7 @@ class Scene:
         self.now, self.sent, self.timers = 1000.0, [], []
         self.backend = make_backend()
         self.reports = OutcomeReports(
-            lambda *_: Evidence.BAD,
+            lambda *_: "bad",
             self.sent.append,
             later=lambda _, call: self.timers.append(call),
             clock=lambda: self.now,

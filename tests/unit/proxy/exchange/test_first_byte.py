@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.first_byte import USUAL_SLOTS, Deadlines, begin_wait, begun
 from nexus.testing.builders import MODEL, make_backend
 
@@ -92,7 +91,7 @@ async def test_where_slots_are_not_known_many_in_flight_make_a_queue(wait, in_fl
 class Stream:
     """A stream that has begun with comments alone, or with content."""
 
-    mode = Mode.EVENTS
+    mode = "events"
     on_content = None
 
     def __init__(self, content_at=None):

@@ -5,8 +5,6 @@ import pytest
 from nexus.wire.responses.nature import (
     MAX_UNDECIDED_BYTES,
     ExpectedFormat,
-    Label,
-    Nature,
     error_in,
     label_of,
     nature_of,
@@ -22,46 +20,46 @@ ANY_JSON = (STREAM, PLAIN)
 LINE = b'{"model":"m","message":{"content":"a"},"done":false}\n'
 ONLY_LINE = b'{"model":"m","done":true,"done_reason":"load"}'
 PRETTY = b'{\n  "error": {"message": "no"}\n}\n'
-LABELS_OF_TEXT = (Label.EVENTS, Label.LINES, Label.JSON, Label.TEXT, Label.PAGE, Label.NONE, Label.UNKNOWN)
+LABELS_OF_TEXT = ("events", "lines", "json", "text", "page", "none", "unknown")
 
 TABLE = [
     # Events are events under every label except those of audio and images.
-    *((asked, label, start, Nature.EVENTS) for asked in ANY_JSON for label in LABELS_OF_TEXT
+    *((asked, label, start, "events") for asked in ANY_JSON for label in LABELS_OF_TEXT
       for start in (b"data: {}\n\n", b"event: a\ndata", b"id: 1\n", b"retry: 1\n", b": ping\n\n", b"data:{",
                     b"\n\ndata: a", b"\xef\xbb\xbfdata: a", b"data\n")),
     # An object is a document, whatever its label says.
-    *((asked, label, b' {"id":1', Nature.DOCUMENT) for asked in ANY_JSON for label in LABELS_OF_TEXT
-      if label is not Label.LINES),
-    *((asked, label, b"[1", Nature.DOCUMENT) for asked in ANY_JSON for label in LABELS_OF_TEXT),
+    *((asked, label, b' {"id":1', "document") for asked in ANY_JSON for label in LABELS_OF_TEXT
+      if label != "lines"),
+    *((asked, label, b"[1", "document") for asked in ANY_JSON for label in LABELS_OF_TEXT),
     # JSON lines.
-    *((asked, label, LINE, Nature.LINES) for asked in (LINES_STREAM, LINES_PLAIN) for label in LABELS_OF_TEXT),
-    *((LINES_STREAM, label, ONLY_LINE + b"\n", Nature.DOCUMENT) for label in (Label.JSON, Label.NONE, Label.TEXT)),
-    *((LINES_STREAM, label, b'{"error":"no"}\n', Nature.DOCUMENT) for label in (Label.JSON, Label.NONE)),
-    (LINES_STREAM, Label.LINES, ONLY_LINE + b"\n", Nature.LINES),
-    *((LINES_STREAM, label, PRETTY, Nature.DOCUMENT) for label in LABELS_OF_TEXT),
-    *((asked, Label.LINES, LINE + b"{", Nature.LINES) for asked in ANY_JSON),
-    *((asked, Label.LINES, b'{"a":1,\n"b":2}', Nature.DOCUMENT) for asked in ANY_JSON),
+    *((asked, label, LINE, "lines") for asked in (LINES_STREAM, LINES_PLAIN) for label in LABELS_OF_TEXT),
+    *((LINES_STREAM, label, ONLY_LINE + b"\n", "document") for label in ("json", "none", "text")),
+    *((LINES_STREAM, label, b'{"error":"no"}\n', "document") for label in ("json", "none")),
+    (LINES_STREAM, "lines", ONLY_LINE + b"\n", "lines"),
+    *((LINES_STREAM, label, PRETTY, "document") for label in LABELS_OF_TEXT),
+    *((asked, "lines", LINE + b"{", "lines") for asked in ANY_JSON),
+    *((asked, "lines", b'{"a":1,\n"b":2}', "document") for asked in ANY_JSON),
     # Web pages.
-    *((asked, label, start, Nature.PAGE) for asked in ANY_JSON for label in LABELS_OF_TEXT
+    *((asked, label, start, "page") for asked in ANY_JSON for label in LABELS_OF_TEXT
       for start in (b"<!DOCTYPE html>", b"\n<html lang=", b"<?xml ver")),
-    (PLAIN, Label.PAGE, b"404 not found", Nature.PAGE),
-    (SPEECH, Label.PAGE, b"<p>", Nature.PAGE),
+    (PLAIN, "page", b"404 not found", "page"),
+    (SPEECH, "page", b"<p>", "page"),
     # An answer that may be any text is text unless its label differs.
-    *((SPEECH, Label.TEXT, start, Nature.DOCUMENT) for start in (b"data: a", b": a", b"<html", b"WEBVTT\n")),
-    *((SPEECH, Label.UNKNOWN, start, Nature.OPAQUE) for start in (b": a", b"\x00\x01", b"RIFF")),
-    (SPEECH, Label.EVENTS, b"data: {}\n\n", Nature.EVENTS),
-    (ExpectedFormat(is_stream=True, may_be_text=True), Label.TEXT, b"data: {}\n\n", Nature.EVENTS),
+    *((SPEECH, "text", start, "document") for start in (b"data: a", b": a", b"<html", b"WEBVTT\n")),
+    *((SPEECH, "unknown", start, "opaque") for start in (b": a", b"\x00\x01", b"RIFF")),
+    (SPEECH, "events", b"data: {}\n\n", "events"),
+    (ExpectedFormat(is_stream=True, may_be_text=True), "text", b"data: {}\n\n", "events"),
     # Audio and images may begin with anything.
-    *((asked, Label.OPAQUE, start, Nature.OPAQUE) for asked in (*ANY_JSON, SPEECH)
+    *((asked, "opaque", start, "opaque") for asked in (*ANY_JSON, SPEECH)
       for start in (b"", b"data: a", b'{"a"', b"<html", b": a")),
     # For anything else, the label decides.
-    (STREAM, Label.EVENTS, b"hello", Nature.EVENTS),
-    (PLAIN, Label.JSON, b'"hello"', Nature.DOCUMENT),
-    (PLAIN, Label.JSON, b"datum", Nature.DOCUMENT),
-    (PLAIN, Label.TEXT, b"hello", Nature.DOCUMENT),
-    (PLAIN, Label.NONE, b"hello", Nature.DOCUMENT),
-    (PLAIN, Label.UNKNOWN, b"hello", Nature.OPAQUE),
-    (STREAM, Label.JSON, b" " * MAX_UNDECIDED_BYTES + b"data: a", Nature.DOCUMENT),
+    (STREAM, "events", b"hello", "events"),
+    (PLAIN, "json", b'"hello"', "document"),
+    (PLAIN, "json", b"datum", "document"),
+    (PLAIN, "text", b"hello", "document"),
+    (PLAIN, "none", b"hello", "document"),
+    (PLAIN, "unknown", b"hello", "opaque"),
+    (STREAM, "json", b" " * MAX_UNDECIDED_BYTES + b"data: a", "document"),
 ]  # fmt: skip
 
 
@@ -73,15 +71,15 @@ def test_the_nature_of_an_answer(asked, label, beginning, nature):
 @pytest.mark.parametrize(
     ("asked", "label", "beginning", "nature"),
     [
-        (STREAM, Label.JSON, b"", Nature.DOCUMENT),
-        (STREAM, Label.TEXT, b"dat", Nature.DOCUMENT),
-        (STREAM, Label.EVENTS, b"\n", Nature.EVENTS),
-        (STREAM, Label.JSON, b"<!doc", Nature.DOCUMENT),
-        (STREAM, Label.UNKNOWN, b"\xef", Nature.OPAQUE),
-        (LINES_STREAM, Label.JSON, b"{", Nature.DOCUMENT),
-        (LINES_STREAM, Label.JSON, ONLY_LINE, Nature.DOCUMENT),
-        (LINES_STREAM, Label.JSON, LINE[:-1], Nature.DOCUMENT),
-        (STREAM, Label.LINES, LINE, Nature.DOCUMENT),
+        (STREAM, "json", b"", "document"),
+        (STREAM, "text", b"dat", "document"),
+        (STREAM, "events", b"\n", "events"),
+        (STREAM, "json", b"<!doc", "document"),
+        (STREAM, "unknown", b"\xef", "opaque"),
+        (LINES_STREAM, "json", b"{", "document"),
+        (LINES_STREAM, "json", ONLY_LINE, "document"),
+        (LINES_STREAM, "json", LINE[:-1], "document"),
+        (STREAM, "lines", LINE, "document"),
     ],
 )
 def test_the_label_decides_what_the_whole_body_does_not(asked, label, beginning, nature):
@@ -92,13 +90,13 @@ def test_the_label_decides_what_the_whole_body_does_not(asked, label, beginning,
 @pytest.mark.parametrize(
     ("content_type", "label"),
     [
-        (b"", Label.NONE),
-        (b"Text/Event-Stream; charset=utf-8", Label.EVENTS),
-        (b"application/jsonl", Label.LINES),
-        (b"application/problem+json", Label.JSON),
-        (b"text/plain", Label.TEXT),
-        (b"application/pdf", Label.UNKNOWN),
-        (b"video/mp4", Label.OPAQUE),
+        (b"", "none"),
+        (b"Text/Event-Stream; charset=utf-8", "events"),
+        (b"application/jsonl", "lines"),
+        (b"application/problem+json", "json"),
+        (b"text/plain", "text"),
+        (b"application/pdf", "unknown"),
+        (b"video/mp4", "opaque"),
     ],
 )
 def test_labels(content_type, label):
