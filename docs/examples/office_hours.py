@@ -48,7 +48,7 @@ class OfficeHours(Reconciler):
         is_allowed = bool(policies) and all(keys.at_night for keys in policies)
         if is_allowed or is_open(self._config, intent.received_at):
             return
-        for backend in intent.candidates_in(zone="cloud"):
+        for backend in intent.candidates_in(zone="open"):
             intent.exclude(backend, stage=self.name, reason="cloud backends rest at night")
 
 

@@ -11,7 +11,7 @@ class NightConfig(PluginConfig):
 
 
 class NoCloudAtNight(Reconciler):
-    """Excludes cloud backends from the last hour of a day to the first of the next, UTC."""
+    """Excludes backends of the zone ``open``, such as clouds, from ``last_hour`` to ``first_hour`` of the next day, UTC."""
 
     name = "no-cloud-at-night"
     priority = 250  # after privacy (200), before budget (300)
@@ -23,7 +23,7 @@ class NoCloudAtNight(Reconciler):
     def reconcile(self, intent: RoutingIntent) -> None:
         if self._config.first_hour <= intent.received_at.hour < self._config.last_hour:
             return
-        for backend in intent.candidates_in(zone="cloud"):
+        for backend in intent.candidates_in(zone="open"):
             intent.exclude(backend, stage=self.name, reason="cloud backends rest at night")
 
 

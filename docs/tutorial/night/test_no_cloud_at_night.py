@@ -13,7 +13,7 @@ class TestContract(ReconcilerContract):
 
 
 def test_cloud_backends_rest_at_night(intent):
-    at_three = intent(received_at="2026-05-01T03:00", backends={"gpu-1": "local", "cloud": "cloud"})
+    at_three = intent(received_at="2026-05-01T03:00", backends={"gpu-1": "restricted", "cloud": "open"})
 
     NoCloudAtNight(NightConfig()).reconcile(at_three)
 
@@ -21,7 +21,7 @@ def test_cloud_backends_rest_at_night(intent):
 
 
 def test_cloud_backends_work_by_day(intent):
-    at_noon = intent(received_at="2026-05-01T12:00", backends={"gpu-1": "local", "cloud": "cloud"})
+    at_noon = intent(received_at="2026-05-01T12:00", backends={"gpu-1": "restricted", "cloud": "open"})
 
     NoCloudAtNight(NightConfig()).reconcile(at_noon)
 

@@ -25,7 +25,7 @@ class NoCloudAtNight(Reconciler):
     def reconcile(self, intent: RoutingIntent) -> None:
         if self._config.first_hour <= intent.received_at.hour < self._config.last_hour:
             return
-        for backend in intent.candidates_in(zone="cloud"):
+        for backend in intent.candidates_in(zone="open"):
             intent.exclude(
                 backend, stage=self.name, reason="cloud backends rest at night", action="Ask again in the morning"
             )
