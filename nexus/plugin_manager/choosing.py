@@ -38,7 +38,7 @@ def choose(
     # After the required plugins, whose error is more helpful for a plugin that is missing.
     for name in sorted(set(tables) - names):
         source = provenance.origin_of(("plugins", name)).label
-        raise ConfigError(f"{source}: [plugins.{name}] belongs to no installed plugin{did_you_mean(name, names)}")
+        raise ConfigError(f"{source}: [plugins.{name}] belongs to no installed plugin{_install_hint(name, names)}")
     for candidate in chosen:
         _refuse_too_new(candidate)
     return chosen

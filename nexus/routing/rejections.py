@@ -256,10 +256,12 @@ def _none_healthy(model: str, reasons: tuple[Verdict, ...], snapshot: FleetSnaps
 def _refused(code: str, model: str, intent: RoutingIntent) -> Reject:
     reasons = tuple(intent.excluded)
     # Only the stages behind this code are named, not those that excluded other backends for other reasons.
-    policies = sorted({v.stage for v in reasons if v.code == code})
+    refusals = [v for v in reasons if v.code == code]
+    policies = sorted({v.stage for v in refusals})
     count = len({verdict.backend for verdict in reasons})
     excluded = "1 backend excluded" if count == 1 else f"{count} backends excluded"
-    message = f"Request{_for(model)} rejected: {excluded} by {', '.join(policies)}"
+    # Most clients show only the message, so it includes the first reason.
+    message = f"Request{_for(model)} rejected: {excluded} by {', '.join(policies)}: {shortened(refusals[0].reason)}"
     return Reject(code, message, reasons, what_would_help(reasons, intent.snapshot.backends), RETRY_LATER_S)
 
 

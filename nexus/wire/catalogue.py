@@ -78,7 +78,7 @@ def get(name: str, snapshot: FleetSnapshot, naming: Naming) -> CatalogueEntry:
     if entry is not None:
         return entry
     shown = name if len(name) <= MAX_SHOWN_CHARACTERS else f"{name[:MAX_SHOWN_CHARACTERS]}…"
-    message = f"Model '{shown}' not found; no backend that can be asked has it"
+    message = f"Model '{shown}' not found: no backend in use has it"
     if (hint := naming.hint(name, snapshot)) is None:
         raise RequestError("model_not_found", message, param="model")
     raise RequestError("model_not_found", f"{message}. {hint.text}", param="model", context=hint.context)

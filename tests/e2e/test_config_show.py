@@ -60,7 +60,10 @@ def test_without_a_proxy_the_configuration_of_a_start_from_here_is_shown(tmp_pat
     )
 
     settings = {row["key"]: (row["value"], row["origin"]) for row in json.loads(changed.stdout)["settings"]}
-    assert nothing.stderr.startswith("shown from here: no proxy answers")
+    assert nothing.stderr.startswith("this command read the configuration itself: no proxy answers")
     assert json.loads(nothing.stdout)["backends"][0]["keys"]["name"] == "gpu-1"
-    assert changed.stderr == "shown from here: the options change what a proxy that runs was started with\n"
+    assert (
+        changed.stderr
+        == "this command read the configuration itself: a running proxy does not have the options given here\n"
+    )
     assert settings["queue.max_size"] == (3, "command line")

@@ -107,11 +107,12 @@ def test_a_server_that_dns_finds_there_is_not_connected_to(start, zone):
     assert row["last_error"].startswith("connection refused: 169.254.169.254, a link-local address")
 
 
-def test_check_says_which_names_lead_nowhere(command, zone, tmp_path):
+def test_check_says_which_names_and_ports_lead_nowhere(command, zone, simulate, tmp_path):
     zone.servers("_llm._tcp.known.test", ("127.0.0.1.", 8000))
     (tmp_path / "nexus.toml").write_text(
         backend_table("gpu", "http://gpu.invalid:8000")
-        + backend_table("here", "http://localhost:8000")
+        + backend_table("here", simulate().url)
+        + backend_table("closed", "http://localhost:1")
         + f'[discovery]\nnameservers = ["127.0.0.1:{zone.port}"]\n'
         + "".join(f'[[discovery.dns]]\nname = "_llm._tcp.{name}.test"\n' for name in ("known", "unknown"))
     )
@@ -123,5 +124,6 @@ def test_check_says_which_names_lead_nowhere(command, zone, tmp_path):
     assert "  names whose servers are used: _llm._tcp.known.test, _llm._tcp.unknown.test\n" in done.stdout
     assert [warning.partition(" (")[0] for warning in warnings] == [
         "nexus-proxy: warning: backend 'gpu' cannot be reached now: its host name 'gpu.invalid' cannot be looked up",
+        "nexus-proxy: warning: backend 'closed' cannot be reached now, at localhost port 1",
         "nexus-proxy: warning: discovery.dns finds no server now: '_llm._tcp.unknown.test' has no SRV records",
     ]

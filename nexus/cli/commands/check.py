@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from nexus.app.checks.host_names import host_name_warnings
+from nexus.app.checks.reachability import reachability_warnings
 from nexus.app.checks.watched_files import watched_file_warnings
 from nexus.app.composition.blueprint import Blueprint, build_blueprint, load_plugins
 from nexus.app.process.binding import PortTaken
@@ -59,7 +59,7 @@ async def _warnings_of_opening(blueprint: Blueprint) -> tuple[str, ...]:
     warnings = (
         *await _mdns_warnings(blueprint),
         *await watched_file_warnings(blueprint),
-        *await host_name_warnings(blueprint),
+        *await reachability_warnings(blueprint),
     )
     try:
         await try_to_open(blueprint)
@@ -100,7 +100,7 @@ def _version_of_nexus(url: str) -> str | None:
 def _summary(blueprint: Blueprint) -> Iterator[str]:
     config = blueprint.config
     names = ", ".join(backend.name for backend in config.backends)
-    otherwise = ", or on another one if it is taken: nothing names one" if may_move_port(blueprint) else ""
+    otherwise = " or, if it is taken, the next free one (server.port is not set)" if may_move_port(blueprint) else ""
     yield f"listens on {config.server.host} port {config.server.port}{otherwise}"
     if (workers := wanted_workers(config.server)) > 1 or config.server.workers == "auto":
         yield f"workers: {workers}{' (auto)' if config.server.workers == 'auto' else ''}"

@@ -61,7 +61,7 @@ def show(target: Target, *, offline: bool, as_json: bool) -> None:
     """Show every key in force, each with what set it; secrets are hidden, references are not.
 
     A running proxy answers, because it knows its options and its discovered and added backends. If there is none, this
-    shows the configuration that a start from here would use.
+    shows the configuration that a start in this folder would use.
     """
     page = _settings(target, target.why_offline(is_requested=offline))
     if as_json:
@@ -81,7 +81,7 @@ def _settings(target: Target, why_offline: str) -> Any:
             if target.is_named:
                 raise
             why_offline = str(exc)
-    click.echo(f"shown from here: {why_offline}", err=True)
+    click.echo(f"this command read the configuration itself: {why_offline}", err=True)
     return msgspec.to_builtins(configuration(target.chosen.load_quietly()))
 
 

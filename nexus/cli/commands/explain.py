@@ -122,14 +122,14 @@ def _explanation(target: Target, question: Question, why_offline: str) -> tuple[
             proxy = target.proxy()
             return ask(proxy, question), f"asked the proxy that runs at {proxy.place}"
         except KeyRefused:
-            # A proxy runs, and its decision may differ from one made here.
+            # A proxy runs, and its decision may differ from that of this command.
             raise
         except (NoProxy, CannotExplain) as exc:
             # A proxy that the command line names must answer; at a configured address, there may be none.
             if target.is_named:
                 raise
             why_offline = str(exc)
-    return _explained_here(target.chosen, question), f"looked at the fleet from here: {why_offline}"
+    return _explained_here(target.chosen, question), f"this command looked at the fleet itself: {why_offline}"
 
 
 def _explained_here(chosen: Chosen, question: Question) -> Explanation:

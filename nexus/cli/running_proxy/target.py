@@ -50,7 +50,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             return "as --offline says"
         sections = {key.partition(".")[0] for key in self.chosen.overrides}
         if not self.is_named and (self.chosen.plugin_files or not sections <= NOT_FOR_ROUTING):
-            return "the options change what a proxy that runs was started with"
+            return "a running proxy does not have the options given here"
         return ""
 
     def proxy(self, *, is_admin: bool = False) -> Proxy:

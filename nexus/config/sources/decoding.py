@@ -15,8 +15,9 @@ T = TypeVar("T")
 
 HINTS: Final[Mapping[KeyPath, str]] = {
     ("server", "log_level"): "use `level` of [logging]",
+    ("backends", "kind"): "use `type`",
 }
-"""Keys that operators may try, and what to use instead."""
+"""Keys that operators may try, without positions in arrays, and what to use instead."""
 
 STAGE_PLUGINS: Final = ("affinity", "budget", "fleet", "lifecycle", "privacy", "quality", "tier")
 
@@ -51,7 +52,8 @@ def unknown_key(path: KeyPath, known: Mapping[str, Any]) -> Fault:
     if name in STAGE_PLUGINS and path[:-1] in {(), ("routing",)}:
         hint = f"stages are plugins: use [plugins.{name}] and pip install nexus-proxy-{name}"
     else:
-        hint = HINTS.get(path) or did_you_mean(name, known, before="")
+        named = tuple(step for step in path if isinstance(step, str))
+        hint = HINTS.get(named) or did_you_mean(name, known, before="")
     return Fault(path, "unknown table" if len(path) == 1 else "unknown key", hint)
 
 
@@ -67,6 +69,9 @@ def _faults(value: Any, type_: Any, path: KeyPath) -> Iterator[Fault]:
             yield from _faults(item, get_args(wanted)[0], (*path, index))
     elif get_origin(wanted) is tuple and isinstance(value, dict):
         yield _single_table(wanted, path)
+    elif get_origin(wanted) is tuple and isinstance(value, str):
+        # The value is not repeated: it may be a secret.
+        yield Fault(path, "expected `array`, got `str`", 'put it in brackets: ["..."]')
     else:
         yield from _leaf_faults(value, type_, path)
 

@@ -268,7 +268,7 @@ class Watch:
         fields = {**fields, "is_busy": state.is_busy}
         if state.status is not before:
             fields |= {"status": state.status, "status_since": unix_now(), "unsupported": frozenset()}
-            log.info(
+            (log.warning if state.status is Status.UNHEALTHY else log.info)(
                 "backend_status_changed",
                 backend=self.member.config.name,
                 old=before,

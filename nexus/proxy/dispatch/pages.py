@@ -89,7 +89,7 @@ class Pages:
         if route is None:
             if methods := paths.methods_at(path):
                 raise _wrong_method(", ".join(sorted(methods)))
-            raise RequestError("not_found", "there is nothing at this path; see the reference of endpoints")
+            raise RequestError("not_found", "no endpoint has this path; GET /openapi.json lists all paths")
         if method not in (allowed := route.methods_at(path)):
             raise _wrong_method(", ".join(sorted(allowed)))
         with self._counted(route) as (max_bytes, limit_key):

@@ -79,8 +79,8 @@ class Analyze(Reconciler):
         intent.exclude(
             backend,
             stage=self.name,
-            reason="Backend has not answered yet: what it serves is not known",
-            action="Wait for it to answer, or give its type in the configuration",
+            reason="Backend has never answered, so what it serves is not known",
+            action="Check that it runs and that its URL is right, or set its type in the configuration",
             code="no_healthy_backend",
         )
 

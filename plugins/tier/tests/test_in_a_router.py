@@ -55,7 +55,10 @@ def test_without_a_backend_of_the_tier_the_rejection_names_the_tier():
     reject = routing(policy("*", min_tier=4)).next(make_fleet(WEAK))
 
     assert (reject.code, reject.context["required_tier"], reject.retry_after_s) == ("rejected_by_policy", 4, 30)
-    assert reject.message == "Request for model 'llama3' rejected: 1 backend excluded by tier"
+    assert reject.message == (
+        "Request for model 'llama3' rejected: 1 backend excluded by tier:"
+        " Agent capability tier 1 is below minimum tier 4 required by policy for model 'llama3'"
+    )
 
 
 class TestFallbacks:

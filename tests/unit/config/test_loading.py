@@ -143,12 +143,16 @@ def test_what_was_set_is_known_by_its_dotted_key(loaded):
             "nexus.toml: [routing]: priority, load and latency must sum to 100, and sum to 90 - at `weights` (line 1)",
         ),
         (GPU + "tier = 6", "nexus.toml: backends[0]: expected `int` <= 5 - at `tier` (line 4)"),
+        (GPU + "kind = 'vllm'", "nexus.toml: backends[0]: unknown key - at `kind` (line 4); use `type`"),
         (GPU + "priority = 101", "nexus.toml: backends[0]: expected `int` <= 100 - at `priority` (line 4)"),
         (GPU + "max_in_flight = 0", "nexus.toml: backends[0]: expected `int` >= 1 - at `max_in_flight` (line 4)"),
         ('[[backends]]\nname = "a"', "nexus.toml: backends[0]: required, and missing - at `url` (line 1)"),
         (
             "[routing.fallbacks]\na = ['b']\nc = 'b'",
-            "nexus.toml: [routing.fallbacks]: expected `array`, got `str` - at `c` (line 3)",
+            (
+                "nexus.toml: [routing.fallbacks]: expected `array`, got `str` - at `c` (line 3);"
+                ' put it in brackets: ["..."]'
+            ),
         ),
         (
             GPU + '[[backends]]\nname = "gpu-2"\nurl = "http://b"\n[backends.models."llama3:8b"]\nvison = true',

@@ -151,6 +151,15 @@ def test_a_table_without_a_plugin_is_refused_with_a_suggestion(install):
     assert message(error) == "nexus.toml: [plugins.bugdet] belongs to no installed plugin; did you mean 'budget'?"
 
 
+def test_a_table_of_a_plugin_of_this_project_says_what_to_install():
+    with pytest.raises(ConfigError) as error:
+        load(tables=("budget",))
+
+    assert message(error) == (
+        "nexus.toml: [plugins.budget] belongs to no installed plugin; pip install nexus-proxy-budget"
+    )
+
+
 def test_an_import_error_names_plugin_and_distribution(install):
     install("night", "import no_such_module")
 

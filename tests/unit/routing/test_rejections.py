@@ -262,7 +262,7 @@ class TestNoBackendLeft:
         reject = routing(router(stage(tier, name="tier"))).next(make_fleet(make_backend()))
 
         assert reject.code == "rejected_by_policy"
-        assert reject.message == "Request for model 'llama3' rejected: 1 backend excluded by tier"
+        assert reject.message == "Request for model 'llama3' rejected: 1 backend excluded by tier: tier 1"
         assert reject.retry_after_s == 30
         assert reject.context == {
             "available_backends": ["gpu-1"],

@@ -70,7 +70,9 @@ class TestFromHere:
         result = run("explain", "--model", "qwen3")
 
         assert result.exit_code == 0, result.stderr
-        assert result.stdout.startswith("looked at the fleet from here: no proxy answers at http://127.0.0.1:")
+        assert result.stdout.startswith(
+            "this command looked at the fleet itself: no proxy answers at http://127.0.0.1:"
+        )
         assert "candidates: gpu-2" in result.stdout
         assert "1. gpu-2 as qwen3" in result.stdout
         assert "why not gpu-1" in result.stdout
@@ -90,7 +92,7 @@ class TestFromHere:
         analyzed = explained["rounds"][0]["models"][0]["stages"][0]
         assert {remark["factor"] for remark in analyzed["weighed"]} == {0.1}
         assert "may exceed the context" in analyzed["weighed"][0]["reason"]
-        assert "looked at the fleet from here" in result.stderr
+        assert "this command looked at the fleet itself" in result.stderr
 
     def test_an_unknown_model_is_no_failure(self, run, config):
         result = run("explain", "--model", "gone")
@@ -216,7 +218,10 @@ class TestWhomItAsks:
         result = run("explain", "-m", "llama3", "--host", host, "--port", port, "--insecure")
 
         assert result.exit_code == 0, result.stderr
-        assert f"looked at the fleet from here: what listens at http://{found}:{port} is not Nexus" in result.stdout
+        assert (
+            f"this command looked at the fleet itself: what listens at http://{found}:{port} is not Nexus"
+            in result.stdout
+        )
         assert len(requests) == 1
 
     @pytest.mark.parametrize("words", [("--plugin", NIGHT), ("--set", "routing.strategy=random")])
@@ -225,5 +230,7 @@ class TestWhomItAsks:
 
         result = run("explain", "-m", "llama3", "--port", url.rpartition(":")[2], *words)
 
-        assert result.stdout.startswith("looked at the fleet from here: the options change what a proxy")
+        assert result.stdout.startswith(
+            "this command looked at the fleet itself: a running proxy does not have the options"
+        )
         assert requests == []
