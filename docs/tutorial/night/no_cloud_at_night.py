@@ -11,7 +11,7 @@ class NightConfig(PluginConfig):
 
 
 class NoCloudAtNight(Reconciler):
-    """Excludes backends of the zone ``open``, such as clouds, from ``last_hour`` to ``first_hour`` of the next day, UTC."""
+    """Excludes backends of the zone ``open`` (clouds) from ``last_hour`` to ``first_hour`` of the next day, UTC."""
 
     name = "no-cloud-at-night"
     priority = 250  # after privacy (200), before budget (300)
