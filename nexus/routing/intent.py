@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from math import isfinite
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
@@ -159,7 +161,11 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         :param code: the client's error code when this leaves no backend.
         :param context: facts for the client's error body in that case.
         """
-        self.survivors.pop(backend.name, None)
+        survivors: Any = self.survivors
+        if type(survivors) is MappingProxyType:
+            survivors = dict(survivors)
+            force_setattr(self, "survivors", survivors)
+        survivors.pop(backend.name, None)
         self.excluded.append(Verdict(backend.name, stage, reason, action, 0.0, code, context))
 
     def avoid(self, backend: Backend, *, stage: str, reason: str, action: str = "") -> None:
@@ -180,14 +186,20 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         return (v for v in (*self.excluded, *self.avoided, *self.weights) if v.backend == backend)
 
     def shadow(self) -> Self:
-        """Return a copy for one stage, with the remaining candidates and without the verdicts of other stages."""
+        """Return a copy for one stage, with the remaining candidates and without the verdicts of other stages.
+
+        The candidates are a view of those here until the stage excludes one of them: most stages exclude none.
+        """
+        survivors: Any = self.survivors
+        if type(survivors) is not MappingProxyType:
+            survivors = MappingProxyType(survivors)
         return type(self)(
             request_id=self.request_id,
             endpoint=self.endpoint,
             requirements=self.requirements,
             resolved_model=self.resolved_model,
             snapshot=self.snapshot,
-            survivors=self.survivors.copy(),
+            survivors=survivors,
             headers=self.headers,
             policies=self.policies,
             received_unix_s=self.received_unix_s,

@@ -19,6 +19,9 @@ MAX_REMEMBERED: Final = 512
 Marks = tuple[int, int, int]
 """How many verdicts of each kind there were when a stage had finished: exclusions, avoidances, weights."""
 
+Versions = tuple[int | None, ...]
+"""Of the stages whose verdicts may change while the fleet does not; None: a stage failed to say it."""
+
 Shape = tuple[str, str, str, bool, bool, bool, bool, bool]
 
 
@@ -31,9 +34,13 @@ class Verdicts(msgspec.Struct, frozen=True):
 
     def apply(self, intent: RoutingIntent) -> None:
         """Apply them to *intent*."""
+        for verdict in self.excluded:
+            intent.survivors.pop(verdict.backend, None)
+        self.note(intent)
+
+    def note(self, intent: RoutingIntent) -> None:
+        """Add them to those of *intent*, whose candidates are already without the excluded ones."""
         if self.excluded:
-            for verdict in self.excluded:
-                intent.survivors.pop(verdict.backend, None)
             intent.excluded.extend(self.excluded)
         if self.avoided:
             intent.avoided.extend(self.avoided)
@@ -67,7 +74,7 @@ class Spared(msgspec.Struct, frozen=True):
             stage.counters.exclusions_total += count
         for stage, verdicts in self.counting:
             own = intent.shadow()
-            verdicts.apply(own)
+            verdicts.note(own)
             stage.count(own)
 
 
@@ -88,6 +95,8 @@ class Known(msgspec.Struct, frozen=True):
     max_tokens: float
     """Of prompt and answer together: more may not fit into the context of every candidate."""
     steps: tuple[Step, ...]
+    versions: Versions
+    """Those of the stages that have versions, when their verdicts were remembered."""
 
 
 class VerdictMemo:
@@ -97,6 +106,9 @@ class VerdictMemo:
         self._stages = tuple(stages)
         self._last = max((at for at, stage in enumerate(stages) if stage.is_remembered), default=-1)
         self._is_bounded = any(stage.is_remembered and "context" in stage.facts for stage in stages)
+        self._versioned = tuple(stage for stage in stages if stage.is_remembered and stage.has_versions)
+        self._versions: Versions = ()
+        """Those that the stages had when a request was looked up last."""
         self._known: dict[Shape, Known] = {}
 
     def clear(self) -> None:
@@ -106,6 +118,8 @@ class VerdictMemo:
     def find(self, intent: RoutingIntent, resolution: Resolution) -> Known | None:
         """Return what is known of requests like *intent*; None if it must be judged by itself."""
         wanted = intent.requirements
+        if self._versioned:
+            self._versions = self._versions_now(intent)
         shape = _shape(intent, resolution, wanted)
         known = self._known.get(shape)
         if known is not None and known.candidates is not resolution.candidates:
@@ -118,6 +132,7 @@ class VerdictMemo:
             or known.policies != intent.policies
             # Not the property, as this runs for each request.
             or wanted.prompt_tokens + (wanted.max_tokens or 0) > known.max_tokens
+            or known.versions != self._versions
         ):
             return None
         return known
@@ -140,7 +155,11 @@ class VerdictMemo:
             self._known.clear()
         steps = tuple(self._steps(intent, resolution, marks))
         shape = _shape(intent, resolution, intent.requirements)
-        self._known[shape] = Known(resolution.candidates, intent.policies, max_tokens, steps)
+        if None not in self._versions and self._versions == self._versions_now(intent):
+            self._known[shape] = Known(resolution.candidates, intent.policies, max_tokens, steps, self._versions)
+
+    def _versions_now(self, intent: RoutingIntent) -> Versions:
+        return tuple([stage.version(intent.snapshot) for stage in self._versioned])
 
     def _steps(self, intent: RoutingIntent, resolution: Resolution, marks: Sequence[Marks]) -> Iterator[Step]:
         spared: list[tuple[Stage, Marks, Marks]] = []

@@ -188,7 +188,7 @@ class ReconcilerContract(ABC):
     @_blamed
     def test_it_decides_nothing_when_it_says_so(self, build: Callable[..., RoutingIntent]) -> None:
         stage, intent = self.make(), without_hints(build(self.policy))
-        is_idle, is_quiet = stage.is_idle(intent.policies), stage.is_quiet(intent.snapshot)
+        is_idle, is_quiet = stage.is_idle(intent.policies), stage.is_quiet(intent.snapshot, intent.requirements)
         may_hold, offers = type(stage).may_hold is not Reconciler.may_hold or not is_idle, intent.offers()
 
         stage.reconcile(intent)

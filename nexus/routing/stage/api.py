@@ -12,7 +12,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.measure import Measure
 from nexus.domain.outcome import AttemptOutcome
-from nexus.domain.request import TokenUsage
+from nexus.domain.request import Requirements, TokenUsage
 from nexus.routing.intent import RoutingIntent
 
 NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -118,8 +118,9 @@ class Reconciler(ABC):
     depends_on: ClassVar[frozenset[Fact] | None] = None
     """What its verdicts depend on besides what many requests share: the candidates, except for their live ``load`` and
     the time of their last check, the endpoint, the policies, and the model's name as sent and as resolved. If set,
-    Nexus remembers the verdicts until the candidates change, and calls :meth:`reconcile` only for the first of all
-    requests that are alike in this. None, the default: they may depend on anything, so it is called for each request.
+    Nexus remembers the verdicts until the candidates or :meth:`version` change, and calls :meth:`reconcile` only for
+    the first of all requests that are alike in this. None, the default: they may depend on anything, so it is called
+    for each request.
 
     Requests with hints, and those that were tried elsewhere before, are always judged by themselves.
     """
@@ -149,15 +150,27 @@ class Reconciler(ABC):
         del policies
         return False
 
-    def is_quiet(self, snapshot: FleetSnapshot) -> bool:
+    def is_quiet(self, snapshot: FleetSnapshot, requirements: Requirements) -> bool:
         """Return whether it would give no verdict and hold nothing now, as long as the client sends no hints.
 
         Asked for each request, if implemented, so it must take no longer than comparing a number.
 
         :param snapshot: of the fleet whose backends it would judge.
+        :param requirements: those of the request.
+        """
+        del snapshot, requirements
+        return False
+
+    def version(self, snapshot: FleetSnapshot) -> int:
+        """Return a number that changes whenever verdicts that are remembered may be different now.
+
+        Only asked if ``depends_on`` is set: for each request, if implemented, so it must take no longer than comparing
+        a few numbers. A stage that measures something can so have its verdicts remembered until they change.
+
+        :param snapshot: of the fleet whose backends it would judge.
         """
         del snapshot
-        return False
+        return 0
 
     def may_judge(self, backend: Backend, model: str) -> bool:
         """Return whether it may give a verdict on *backend*, as long as the client sends no hints.

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 from nexus.containment import is_interrupt
 from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.measure import Measure
 from nexus.domain.outcome import AttemptOutcome
 from nexus.domain.request import TokenUsage
@@ -49,6 +50,7 @@ class Stage:
         "_reconciler",
         "counts",
         "facts",
+        "has_versions",
         "health",
         "is_built_in",
         "is_choosy",
@@ -88,6 +90,8 @@ class Stage:
         """What its verdicts depend on, if they are remembered."""
         self.is_remembered: Final = stage.depends_on is not None and not place.observes
         """Whether its verdicts are remembered until the fleet changes."""
+        self.has_versions: Final = kind.version is not Reconciler.version
+        """Whether its remembered verdicts may change while the fleet does not."""
         self.is_choosy: Final = kind.may_judge is not Reconciler.may_judge and not place.observes
         """Whether it says which candidates it may judge."""
         self.is_idle: Final = policies is not None and self._says(lambda: stage.is_idle(policies), default=False)
@@ -179,6 +183,18 @@ class Stage:
         may_judge = self._reconciler.may_judge
         return self._says(lambda: any(may_judge(backend, model) for backend, model in offers), default=True)
 
+    def version(self, snapshot: FleetSnapshot) -> int | None:
+        """Return the version of its verdicts; None when that fails."""
+        # As _contained(), written out: this is done for each request.
+        try:
+            version: object = self._reconciler.version(snapshot)
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
+            self.failed("declare", exc)
+            return None
+        return version if isinstance(version, int) else None
+
     def may_hold(self, backend: Backend, model: str) -> bool:
         """Return whether it may hold anything for an attempt at *backend*; true when that fails."""
         if type(self._reconciler).may_hold is Reconciler.may_hold:
@@ -196,7 +212,11 @@ class Stage:
         self._contained("count", lambda: _check_none(counted(own)), None)
 
     def _reconcile(self, intent: RoutingIntent) -> None:
-        if self._is_quiet is not None and not intent.headers and self._is_quiet(intent.snapshot) is True:
+        if (
+            self._is_quiet is not None
+            and not intent.headers
+            and self._is_quiet(intent.snapshot, intent.requirements) is True
+        ):
             return
         own = intent.shadow()
         if (returned := self._reconciler.reconcile(own)) is not None:
@@ -209,7 +229,11 @@ class Stage:
 
     def _observe(self, intent: RoutingIntent) -> None:
         """Record the verdicts of the stage without merging them."""
-        if self._is_quiet is not None and not intent.headers and self._is_quiet(intent.snapshot) is True:
+        if (
+            self._is_quiet is not None
+            and not intent.headers
+            and self._is_quiet(intent.snapshot, intent.requirements) is True
+        ):
             return
         own = intent.shadow()
         _check_none(self._reconciler.reconcile(own))
@@ -239,7 +263,11 @@ class Stage:
             self.took("settle", took_s)
 
     def _reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
-        if self._is_quiet is not None and not intent.headers and self._is_quiet(intent.snapshot) is True:
+        if (
+            self._is_quiet is not None
+            and not intent.headers
+            and self._is_quiet(intent.snapshot, intent.requirements) is True
+        ):
             return None
         began = self._clock()
         held: object = self._reconciler.reserve(intent.shadow(), backend)

@@ -42,6 +42,8 @@ class Measurements:
         """Those with a bad answer in the last hour; the others have no penalties."""
         self.backends: dict[str, Overall] = {}
         """By backend id, all its models together."""
+        self.changes = 0
+        """How often penalties may have changed: a suspect came or went, has others, or began or ended a trial."""
         self._snapshot = FleetSnapshot()
         self._cleared_at = 0
         """In minutes."""
@@ -69,6 +71,7 @@ class Measurements:
         """Judge by *config* from now on: what was good under a higher limit may be bad now."""
         if config.ttft_penalty_threshold_ms < self._least_limit_ms:
             self._least_limit_ms = config.ttft_penalty_threshold_ms
+            self.changes += 1
             minute = int(self.clock() // MINUTE_S)
             for place, track in self.tracks.items():
                 track.suspect(minute)
@@ -93,6 +96,7 @@ class Measurements:
             self._cleared_at = minute
             for place in [place for place, track in self.suspects.items() if not track.is_suspect(minute)]:
                 del self.suspects[place]
+                self.changes += 1
             oldest_s = now_s - DAY_S
             for place, _ in [*takewhile(lambda row: row[1].recorded_s < oldest_s, self.tracks.items())]:
                 self._forget(place)
@@ -132,8 +136,12 @@ class Measurements:
         now_s = self.clock()
         place = attempt.backend_id, attempt.model
         track = self._track(place, attempt.backend)
+        had_penalties = track.has_penalties
         track.record(failed, waited_ms, now_s, unix_s, config)
         is_poor = bool(track.penalties(now_s, config))
+        if had_penalties or is_poor:
+            # They may differ, and the next trial is at another time.
+            self.changes += 1
         if is_poor is not track.is_logged_poor and now_s - track.logged_s >= QUIET_S:
             track.is_logged_poor, track.logged_s = is_poor, now_s
             _log(track.figures(now_s, config))
@@ -158,7 +166,8 @@ class Measurements:
 
     def _forget(self, place: Place) -> None:
         self.tracks.pop(place).enter_counted()
-        self.suspects.pop(place, None)
+        if self.suspects.pop(place, None) is not None:
+            self.changes += 1
 
 
 def _log(figures: Figures) -> None:

@@ -5,8 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.api import Backend, FleetSnapshot, Hold, Measure, Priority, Reconciler, RoutingIntent
+from nexus.api import Backend, FleetSnapshot, Hold, Measure, Priority, Reconciler, Requirements, RoutingIntent
 from nexus_quality.config import QualityConfig
+from nexus_quality.judgement import Judgement
 from nexus_quality.measurements import Measurements
 from nexus_quality.penalty import Penalty
 from nexus_quality.report import quality_measures
@@ -22,36 +23,31 @@ class QualityReconciler(Reconciler):
     name = "quality"
     priority = Priority.QUALITY
     on_error = "skip"
+    depends_on = frozenset()
 
     def __init__(self, config: QualityConfig, measurements: Measurements) -> None:
-        self._config = config
         self._measurements = measurements
         measurements.apply(config)
+        self._config = config
+        self._judgement = Judgement(config, measurements)
 
     def reconcile(self, intent: RoutingIntent) -> None:
-        config, measurements = self._config, self._measurements
-        measurements.follow(intent.snapshot)
-        suspects = measurements.suspects
-        if not suspects:
-            return
-        now_s = measurements.clock()
-        measurements.clear(now_s)
-        suspect = suspects.get
-        found = [
-            (backend, track)
-            for backend, model in intent.survivors.values()
-            if (track := suspect((backend.id, model))) is not None
-        ]
-        for backend, track in found:
-            # A stage that only observes begins no trial, so one would be due for ever.
-            if (penalties := track.penalties(now_s, config)) and (
-                self.is_observed or not track.is_due_for_trial(now_s)
-            ):
-                self._apply(penalties, intent, backend)
+        self._measurements.follow(intent.snapshot)
+        survivors = intent.survivors
+        for name, penalties_of in self._judgement.now(is_observed=self.is_observed).items():
+            if name in survivors:
+                backend, model = survivors[name]
+                self._apply(penalties_of.get((backend.id, model), ()), intent, backend)
 
-    def is_quiet(self, snapshot: FleetSnapshot) -> bool:
+    def is_quiet(self, snapshot: FleetSnapshot, requirements: Requirements) -> bool:
+        del requirements
         self._measurements.follow(snapshot)
         return not self._measurements.suspects
+
+    def version(self, snapshot: FleetSnapshot) -> int:
+        self._measurements.follow(snapshot)
+        self._judgement.now(is_observed=self.is_observed)
+        return self._judgement.version
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         suspects = self._measurements.suspects
@@ -61,7 +57,7 @@ class QualityReconciler(Reconciler):
         now_s = self._measurements.clock()
         if track is None or not track.is_due_for_trial(now_s) or not track.penalties(now_s, self._config):
             return None
-        return Trial(track, self._measurements.clock, self._config.trial_interval_seconds)
+        return Trial(track, self._measurements, self._config.trial_interval_seconds)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         now_s = self._measurements.clock()

@@ -180,6 +180,16 @@ class Track:
             self._penalties = self._judge(minute, config)
         return self._penalties
 
+    @property
+    def has_penalties(self) -> bool:
+        """Whether it had any when it was judged last."""
+        return bool(self._penalties)
+
+    @property
+    def next_trial_s(self) -> float:
+        """When one request may be sent there without penalties, unless one is under way."""
+        return self._next_trial_s
+
     def is_due_for_trial(self, now_s: float) -> bool:
         """Whether one request may be sent there without penalties."""
         return not self.is_on_trial and now_s >= self._next_trial_s

@@ -1,6 +1,8 @@
 """A backend with penalties gets one trial request at a time, and recovers after a few good answers in a row."""
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nexus.api import Ending
 
@@ -159,3 +161,50 @@ def test_trials_are_counted(broken, clock, make_attempt):
     broken.reserve("gpu-1").settle(make_attempt())
 
     assert broken.track("gpu-1").trials_total == 1
+
+
+def test_the_verdicts_have_another_version_whenever_a_trial_is_due_begins_or_ends(broken, clock, make_attempt):
+    stage, fleet, versions = broken.stage, broken.intent().snapshot, []
+
+    def note():
+        versions.append(stage.version(fleet))
+        versions.append(stage.version(fleet))
+
+    note()
+    clock.advance(INTERVAL_S)
+    note()
+    hold = broken.reserve("gpu-1")
+    note()
+    hold.settle(make_attempt(ending=Ending.REJECTED))
+    note()
+
+    assert versions[::2] == versions[1::2]
+    assert len(set(versions)) == 4
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(["fail", "answer", "wait", "wait long", "begin", "end"]), max_size=40))
+def test_verdicts_of_one_version_are_the_same(scene, clock, make_attempt, steps):
+    it, holds, seen = scene(), [], {}
+    fleet = it.intent().snapshot
+
+    for step in ["fail"] * 15 + steps:
+        match step:
+            case "fail":
+                it.fail("gpu-1")
+            case "answer":
+                it.record("gpu-1")
+            case "begin":
+                holds.append(it.reserve("gpu-1"))
+            case "end":
+                for hold in filter(None, holds):
+                    hold.settle(make_attempt())
+                holds.clear()
+            case _:
+                clock.advance(INTERVAL_S / 2 if step == "wait" else 1500.0)
+        version = it.stage.version(fleet)
+        assert seen.setdefault(version, it.judge()) == it.judge()
+        fresh = type(it.stage)(it.config, it.measurements)
+        intent = it.intent()
+        fresh.reconcile(intent)
+        assert seen[version].avoided == {verdict.backend for verdict in intent.avoided}

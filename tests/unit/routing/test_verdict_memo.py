@@ -44,7 +44,7 @@ class Idle(Probe):
 
 
 class Quiet(Probe):
-    def is_quiet(self, snapshot):
+    def is_quiet(self, snapshot, requirements):
         return snapshot.version < 100
 
 
@@ -70,6 +70,17 @@ class Counting(Probe):
 
     def count(self, intent):
         self.calls.append(("count", [verdict.backend for verdict in intent.excluded]))
+
+
+class Measuring(Counting):
+    """Has other verdicts from time to time."""
+
+    measured = 0
+
+    def version(self, snapshot):
+        if isinstance(self.measured, Exception):
+            raise self.measured
+        return self.measured
 
 
 @pytest.fixture
@@ -279,6 +290,48 @@ def test_a_stage_that_cannot_say_whether_it_is_idle_is_called(routed, routing):
 
     assert probe.names() == ["reconcile", "reserve"]
     assert [(line["event"], line["part"]) for line in logs] == [("stage_undeclared", "declare")]
+
+
+def test_verdicts_are_remembered_until_the_stage_has_another_version(routed, routing):
+    probe = Measuring()
+    router, fleet = routed(probe)
+
+    for measured in (0, 0, 1, 1, 0):
+        probe.measured = measured
+        routing(router).next(fleet)
+
+    assert [name for name in probe.names() if name != "reserve"] == [
+        *("reconcile", "count", "count"),
+        *("reconcile", "count", "count"),
+        *("reconcile", "count"),
+    ]
+
+
+def test_a_stage_whose_version_changes_while_it_judges_is_asked_again(routed, routing):
+    class Hasty(Measuring):
+        def reconcile(self, intent):
+            super().reconcile(intent)
+            self.measured += 1
+
+    probe = Hasty()
+    router, fleet = routed(probe)
+
+    for _ in range(3):
+        routing(router).next(fleet)
+
+    assert probe.names().count("reconcile") == 3
+
+
+def test_nothing_is_remembered_while_a_stage_fails_to_say_its_version(routed, routing):
+    probe = Measuring(measured=ValueError("for the test"))
+    router, fleet = routed(probe)
+
+    with capture_logs() as logs:
+        for _ in range(2):
+            routing(router).next(fleet)
+
+    assert probe.names().count("reconcile") == 2
+    assert {log["event"] for log in logs} == {"stage_undeclared"}
 
 
 def test_a_stage_that_depends_on_an_unknown_fact_is_refused(plugin):

@@ -141,7 +141,6 @@ def test_a_failed_stage_leaves_the_verdicts_of_others(pipeline, stage, misdeed):
 def test_a_stage_cannot_revoke_the_verdict_of_another(pipeline, stage):
     def take_back(intent):
         intent.excluded.clear()
-        intent.survivors["gpu-1"] = (make_backend("gpu-1"), "llama3")
 
     subject, intent = (
         pipeline(stage(judging("exclude"), name="rogue"), stage(take_back, name="x", priority=900)),
@@ -149,6 +148,22 @@ def test_a_stage_cannot_revoke_the_verdict_of_another(pipeline, stage):
     )
 
     subject.run(intent)
+
+    assert intent.candidates == {"openai"}
+    assert len(intent.excluded) == 1
+
+
+def test_a_stage_cannot_bring_a_candidate_back(pipeline, stage):
+    def bring_back(intent):
+        intent.survivors["gpu-1"] = (make_backend("gpu-1"), "llama3")
+
+    subject, intent = (
+        pipeline(stage(judging("exclude"), name="rogue"), stage(bring_back, name="x", priority=900)),
+        new_intent(),
+    )
+
+    with pytest.raises(StageFailed):
+        subject.run(intent)
 
     assert intent.candidates == {"openai"}
     assert len(intent.excluded) == 1
