@@ -139,7 +139,7 @@ _SUMS: Final = (*("depth", "max_size", "body_bytes", "enqueued", "drained", "tim
 
 
 def merge(views: Sequence[QueueView]) -> QueueView:
-    """Return the queues of several workers as one; each worker has a queue of its own, and limits of its own."""
+    """Return the queues of several workers as one; each worker has a queue of its own, and a part of the limits."""
     first = views[0]
     models: dict[str, ModelRow] = {}
     backends: dict[str, BackendRow] = {}

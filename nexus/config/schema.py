@@ -57,7 +57,7 @@ class ServerConfig(Section, frozen=True):
     max_body_bytes: Positive = 64 * 1024 * 1024
     """The largest request body; a longer one is refused with 413 before it is read."""
     max_concurrent_requests: Positive = 10_000
-    """Concurrent requests, including queued ones; one more is refused with 503 ``overloaded``."""
+    """Concurrent requests of each worker, including queued ones; one more is refused with 503 ``overloaded``."""
     request_timeout_seconds: Seconds = 600.0
     """The deadline of a whole request that is not streamed, including time in the queue and retries."""
     stream_timeout_seconds: Seconds = 1800.0
@@ -280,16 +280,17 @@ class QueueConfig(Section, frozen=True):
     enabled: bool = True
     """Without it, such a request is refused at once with 503 ``overloaded``."""
     max_size: NotNegative | None = None
-    """The length of the queue. When it is full, the newest request of the lowest priority is refused with 503
-    ``queue_full``: of the client with the most requests in the queue, if others have fewer. Unset:
-    ``server.max_concurrent_requests``."""
+    """The length of the queue, of all workers together. When it is full, the newest request of the lowest priority is
+    refused with 503 ``queue_full``: of the client with the most requests in the queue, if others have fewer. Unset:
+    ``server.max_concurrent_requests`` for each worker."""
     max_wait_seconds: Seconds | None = None
     """How long a request may wait before it is refused with 503 ``queue_timeout``. Unset: until its own deadline,
     ``server.request_timeout_seconds`` or ``server.stream_timeout_seconds``. A client can ask for less with
     ``X-Nexus-Queue-Timeout``."""
     max_body_bytes: Positive = 1024 * 1024 * 1024
-    """The total size of the bodies of all waiting requests, which are kept in memory; a request that exceeds it is
-    treated as if the queue had reached ``max_size``. A larger body waits only while no other request does."""
+    """The total size of the bodies of all waiting requests, of all workers together, which are kept in memory; a
+    request that exceeds it is treated as if the queue had reached ``max_size``. A larger body waits only while no other
+    request does."""
 
 
 class LoggingConfig(Section, frozen=True):
@@ -379,10 +380,10 @@ class Config(Section, frozen=True):
     """One table per plugin, decoded by the plugin's type."""
 
 
-def max_waiting(config: Config) -> int:
-    """Return how many requests may wait at once."""
+def max_waiting(config: Config, workers: int) -> int:
+    """Return how many requests may wait at once, in all workers together."""
     max_size = config.queue.max_size
-    return config.server.max_concurrent_requests if max_size is None else max_size
+    return workers * config.server.max_concurrent_requests if max_size is None else max_size
 
 
 class PluginConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

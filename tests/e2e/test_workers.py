@@ -35,6 +35,9 @@ drain_timeout_seconds = 20
 [discovery]
 enabled = false
 
+[queue]
+max_size = 30
+
 [routing.aliases]
 first = ["llama3"]
 """
@@ -83,7 +86,7 @@ def simulator():
 @pytest.fixture(scope="module")
 def narrow():
     """A backend that may get three requests at once."""
-    simulator = Simulator(Settings(name="gpu-2", models=("narrow",), ttft_s=0.05))
+    simulator = Simulator(Settings(name="gpu-2", models=("narrow",), ttft_s=0.05, tokens_per_s=50, answer_tokens=150))
     with in_thread(simulator):
         yield simulator
 
@@ -373,6 +376,26 @@ def test_a_worker_that_is_asked_to_end_finishes_its_streams_while_its_successor_
         assert ask(nexus.url, CHAT, chat("llama3", max_tokens=1)).status == 200
         assert all(each.result() for each in streams)
     assert len(nexus.log_lines("worker_ended")) == 1
+
+
+def test_all_workers_together_keep_the_limit_of_the_queue(nexus):
+    def ask_for(tokens):
+        return ask(nexus.url, CHAT, chat("narrow", stream=tokens > 1) | {"max_tokens": tokens}).status
+
+    with ThreadPoolExecutor(60) as clients:
+        taken = [clients.submit(ask_for, 120) for _ in range(3)]
+        until(lambda: metrics_of(nexus)["nexus_pending_requests", ("backend", "gpu-2")] == 3)
+        waiting = []
+        for _ in range(50):
+            waiting.append(clients.submit(ask_for, 1))
+            time.sleep(0.02)
+        longest = metrics_of(nexus)["nexus_queue_max_size",]
+    statuses = [each.result() for each in waiting]
+
+    assert [each.result() for each in taken] == [200] * 3
+    # One worker may have filled more than its half, 15, before the other took its own.
+    assert (longest, 5 <= statuses.count(503) <= 21) == (30, True), statuses
+    assert statuses.count(200) == 50 - statuses.count(503)
 
 
 def test_no_second_proxy_can_listen_at_the_port(nexus, tmp_path):

@@ -165,7 +165,7 @@ class Nexus:
         self._plane.settings = self._settings(blueprint)
         self._server.write_stall_s = blueprint.config.timeouts.write_stall_seconds
         self._plane.queue.resize(
-            max_size=max_waiting(blueprint.config),
+            max_size=max_waiting(blueprint.config, self._sources.sharing.processes),
             max_wait_s=blueprint.config.queue.max_wait_seconds,
             max_body_bytes=blueprint.config.queue.max_body_bytes,
         )
@@ -241,9 +241,10 @@ class Nexus:
     async def _make_plane(self, batch: WriteBatch) -> DataPlane:
         blueprint = self.blueprint
         queue: RequestQueue[Reserved] = RequestQueue(
-            max_size=max_waiting(blueprint.config),
+            max_size=max_waiting(blueprint.config, self._sources.sharing.processes),
             max_wait_s=blueprint.config.queue.max_wait_seconds,
             max_body_bytes=blueprint.config.queue.max_body_bytes,
+            sharing=self._sources.sharing,
         )
         self._queue = queue
         upstreams = Upstreams(self._upstream_settings(blueprint), blueprint.config.timeouts, batch)

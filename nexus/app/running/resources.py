@@ -12,6 +12,7 @@ from nexus.fleet.fleet import Fleet
 from nexus.fleet.sharing.lone_process import LoneProcess
 from nexus.fleet.sharing.slot_keeper import SlotKeeper, Waiting
 from nexus.proxy.waiting.request_queue import RequestQueue
+from nexus.proxy.waiting.sharing import Sharing
 from nexus.routing.decision import Reserved
 from nexus.store.store import Store
 from nexus.store.watched import WatchedStore
@@ -25,6 +26,10 @@ class OwnResources:
     """Whether this process announces the proxy by mDNS."""
     peers: Peers | None = None
     """The other processes that serve; None: there are none."""
+
+    def __init__(self) -> None:
+        self.sharing = Sharing()
+        """How limits of the queue are divided among processes."""
 
     async def open_store(self, blueprint: Blueprint) -> WatchedStore:
         """Return the opened store. :raises NexusError: it cannot be opened."""

@@ -9,6 +9,7 @@ The parent
 ``child``          one worker as the parent sees it: its process and the channel to it
 ``restarts``       when a worker that ended is started again, and when to give up
 ``sockets``        one listening socket for each worker
+``queues``         how much waits in the queues of the others
 ``balance``        which workers have more requests than their share
 The worker
 ``worker``         runs a proxy and obeys the parent

@@ -7,9 +7,12 @@ from nexus.app.composition.blueprint import Blueprint
 from nexus.app.process.binding import Listening
 from nexus.app.running.resources import OwnResources, give_slots
 from nexus.app.workers.messages import Orders
+from nexus.app.workers.queues import DepthReports
+from nexus.fleet.clock import call_later
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.sharing.following import FollowingFleet
 from nexus.proxy.waiting.request_queue import RequestQueue
+from nexus.proxy.waiting.sharing import Sharing
 from nexus.routing.decision import Reserved
 from nexus.store.channel import ChannelStore
 from nexus.store.store import Store
@@ -27,10 +30,13 @@ class InheritedResources(OwnResources):
     announces = False
 
     def __init__(self, orders: Orders, channel: Channel, blueprint: Blueprint) -> None:
+        super().__init__()
         self.peers = Peers(channel)
         self._orders = orders
         self._store = ChannelStore(channel)
         self._fleet = FollowingFleet(blueprint.fleet, channel)
+        self.sharing = Sharing(orders.workers, orders.index)
+        self._depths = DepthReports(channel, self.sharing, call_later)
 
     async def open_store(self, blueprint: Blueprint) -> WatchedStore:
         del blueprint
@@ -48,4 +54,5 @@ class InheritedResources(OwnResources):
     async def share(self, fleet: Fleet, store: WatchedStore, queue: RequestQueue[Reserved]) -> AsyncExitStack:
         del fleet, store
         give_slots(self._fleet.keeper, queue)
+        self._depths.follow(queue)
         return AsyncExitStack()

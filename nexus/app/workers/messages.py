@@ -59,6 +59,8 @@ class Orders(msgspec.Struct, frozen=True):
     """The descriptors of the sockets to accept connections at."""
     url: str
     """The address of the proxy for clients on this machine."""
+    index: int
+    """The number of this worker, from 1."""
     workers: int
     """How many workers there are to be."""
     log_lock: int

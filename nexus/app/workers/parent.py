@@ -21,9 +21,11 @@ from nexus.app.running.opening import open_port
 from nexus.app.running.resources import OwnResources
 from nexus.app.workers.child import Child
 from nexus.app.workers.messages import Configuration, Finish, Orders, Prepare, Refused, Stop, configuration_of
+from nexus.app.workers.queues import DepthSums
 from nexus.app.workers.sockets import sockets_for
 from nexus.app.workers.supervisor import Supervisor
 from nexus.errors import NexusError
+from nexus.fleet.clock import call_later
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.sharing.publisher import Publisher
 from nexus.observability.logging import logs
@@ -64,6 +66,7 @@ class Parent:
         self._fleet: Fleet
         self._publisher: Publisher
         self._switchboard = Switchboard({METRICS: merging.fold, TOTALS: totals.fold})
+        self._depths = DepthSums(call_later)
         self._rejected_reload: str | None = None
         self._supervisor = Supervisor(
             count,
@@ -184,6 +187,7 @@ class Parent:
             configuration=self._configuration,
             sockets=descriptors,
             url=self._listening.url,
+            index=index,
             workers=self._count,
             log_lock=self._log_lock,
         )
@@ -194,6 +198,7 @@ class Parent:
         """Let *child*, whose channel is not open yet, use the store and follow the fleet."""
         serve_store(self._store, child.channel)
         self._switchboard.serve(child.channel, str(child.index))
+        self._depths.serve(child.channel)
         self._publisher.serve(_follower_name(child), child.channel)
 
     def _note_silence(self, child: Child, *, is_silent: bool) -> None:

@@ -158,8 +158,11 @@ class Supervisor:
             served_s = await self._run_once(index)
             if self._stopping.is_set():
                 return
-            delay_s = restarts.delay_s(served_s)
             child = self._children.get(index)
+            if child is not None and child.is_leaving and not child.has_served:
+                # It was started anew, as by a reload, and has not failed.
+                continue
+            delay_s = restarts.delay_s(served_s)
             if child is None or not child.is_leaving:
                 reason = "no process can be started" if child is None else child.ending
                 log.error("worker_ended", worker=index, reason=reason, restart_in_s=delay_s)

@@ -6,6 +6,7 @@
 ``fair_queue``       the order of the requests that wait, without any I/O
 ``turns``            which client is next at one backend
 ``crowd``            which client has the most requests waiting
+``sharing``          what other workers leave of the limits
 ``service_rate``     how fast a backend takes requests from the queue
 ``forecast``         how long a request will wait, and the errors that say so
 ``counts``           what became of the requests that have waited

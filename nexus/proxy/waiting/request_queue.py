@@ -4,6 +4,7 @@ A freed slot is handed over in the same step of the event loop: no new request c
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 from math import inf
 from time import monotonic
@@ -16,6 +17,7 @@ from nexus.proxy.waiting.counts import QueueCounts
 from nexus.proxy.waiting.fair_queue import FairQueue, Group, Search, Waiter
 from nexus.proxy.waiting.forecast import Forecast
 from nexus.proxy.waiting.service_rate import ServiceRate
+from nexus.proxy.waiting.sharing import Depth, Sharing
 
 T = TypeVar("T")
 
@@ -40,12 +42,21 @@ class _Waiter(Waiter, Generic[T]):
 class RequestQueue(Generic[T]):
     """One queue for all models; each waiter knows which backends it waits for."""
 
-    def __init__(self, *, max_size: int, max_wait_s: float | None, max_body_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        max_size: int,
+        max_wait_s: float | None,
+        max_body_bytes: int | None = None,
+        sharing: Sharing | None = None,
+    ) -> None:
         """:param max_wait_s: None: as long as the deadline of each request lets it.
         :param max_body_bytes: of all requests that wait together; None: no limit.
+        :param sharing: with other processes, of the limits; None: there are no others.
         """
-        self.max_size = max_size
-        self.max_body_bytes = max_body_bytes
+        self._max_size = max_size
+        self._max_body_bytes = max_body_bytes
+        self._sharing = sharing or Sharing()
         self.counts = QueueCounts()
         self.line: Final[FairQueue[_Waiter[T]]] = FairQueue()
         self._max_wait_s = max_wait_s
@@ -65,9 +76,19 @@ class RequestQueue(Generic[T]):
 
     def resize(self, *, max_size: int, max_wait_s: float | None, max_body_bytes: int | None = None) -> None:
         """Apply new limits; a request that already waits keeps the old ones."""
-        self.max_size = max_size
-        self.max_body_bytes = max_body_bytes
+        self._max_size = max_size
+        self._max_body_bytes = max_body_bytes
         self._max_wait_s = max_wait_s
+
+    @property
+    def max_size(self) -> int:
+        """How many requests may wait: the part of this process, so that the sum over all processes is the limit."""
+        return self._sharing.part_of(self._max_size)
+
+    @property
+    def max_body_bytes(self) -> int | None:
+        """How large their bodies may be together, likewise; None: there is no limit."""
+        return None if self._max_body_bytes is None else self._sharing.part_of(self._max_body_bytes)
 
     def keep_only(self, backends: frozenset[str]) -> None:
         """Forget the measured rates of all other backends."""
@@ -171,41 +192,53 @@ class RequestQueue(Generic[T]):
 
     def has_room_for(self, claim: Claim) -> bool:
         """Whether a request with *claim* could wait, in the place of others if need be."""
-        if len(self) >= self.max_size and (not self.max_size or self.line.to_shed(claim) is None):
+        return self._has_room_for(claim, self._room)
+
+    @property
+    def _room(self) -> Depth:
+        """How much may wait here now. What waits stays, though other processes may have taken their parts since."""
+        line, limit = self.line, self._max_body_bytes
+        most_bytes = sys.maxsize if limit is None else self._sharing.max_body_bytes(limit)
+        return Depth(max(self._sharing.max_requests(self._max_size), len(line)), max(most_bytes, line.size_bytes))
+
+    def _has_room_for(self, claim: Claim, room: Depth) -> bool:
+        if len(self) >= room.requests and (not self._max_size or self.line.to_shed(claim) is None):
             return False
-        return sum(self.line.bytes_by_rank[claim.rank + 1 :]) >= self._excess_bytes(claim)
+        return sum(self.line.bytes_by_rank[claim.rank + 1 :]) >= self._excess_bytes(claim, room)
 
     def _make_room(self, claim: Claim, unmet: Unmet) -> None:
         """Shed requests until there is room for one with *claim*.
 
         :raises RequestError: that one has to leave.
         """
-        if (reason := self._lack_of_room(claim)) and not self.has_room_for(claim):
+        room = self._room
+        if (reason := self._lack_of_room(claim, room)) and not self._has_room_for(claim, room):
             self.counts.refused += 1
             raise forecast.queue_full(reason, self.forecast(claim, unmet.backends), waiting=len(self))
-        while (reason := self._lack_of_room(claim)) and (victim := self.line.to_shed(claim)) is not None:
+        while (reason := self._lack_of_room(claim, room)) and (victim := self.line.to_shed(claim)) is not None:
             self._remove(victim)
             self.counts.shed += 1
             expected = self.forecast(victim.claim, victim.group.backends)
             text = f"{reason}, and another request came before it"
             victim.future.set_exception(_Shed.of(forecast.queue_full(text, expected, waiting=len(self))))
 
-    def _lack_of_room(self, claim: Claim) -> str:
+    def _lack_of_room(self, claim: Claim, room: Depth) -> str:
         """Return why the queue is full; empty when it is not."""
-        if len(self) >= self.max_size:
+        if len(self) >= room.requests:
             return "the queue is full (queue.max_size)"
-        return "the bodies in the queue are too large (queue.max_body_bytes)" if self._excess_bytes(claim) else ""
+        is_too_large = self._excess_bytes(claim, room)
+        return "the bodies in the queue are too large (queue.max_body_bytes)" if is_too_large else ""
 
-    def _excess_bytes(self, claim: Claim) -> int:
+    def _excess_bytes(self, claim: Claim, room: Depth) -> int:
         """Return by how much the bodies would exceed their limit with that of *claim*; 0 when they would not.
 
         A body that is larger than the limit may wait alone: otherwise it could never wait.
         """
-        limit = self.max_body_bytes
-        return 0 if limit is None or not len(self) else max(0, self.line.size_bytes + claim.size_bytes - limit)
+        return max(0, self.line.size_bytes + claim.size_bytes - room.body_bytes) if len(self) else 0
 
     def _enqueue(self, waiter: _Waiter[T], unmet: Unmet) -> None:
         self.line.push(waiter, unmet.backends)
+        self._sharing.on_change()
         for backend in unmet.backends:
             rate = self._rates.get(backend)
             if rate is None:
@@ -218,6 +251,7 @@ class RequestQueue(Generic[T]):
         """Let *waiter* leave the queue: one that has been served, or has given up, no longer counts."""
         if not self.line.remove(waiter):
             return
+        self._sharing.on_change()
         for backend in waiter.group.backends:
             if backend not in self.line.places:
                 if self._due.pop(backend, None) is not None:

@@ -203,6 +203,21 @@ async def test_a_worker_that_does_not_serve_yet_is_started_anew(log):
     await scene.supervisor.stop(Stop())
 
 
+async def test_workers_that_are_started_anew_again_and_again_wait_no_longer_each_time(monkeypatch):
+    monkeypatch.setattr(restarts, "FIRST_DELAY_S", 60.0)
+    scene = Scene()
+    await scene.supervisor.start()
+    scene.act = lambda child: None
+    scene.latest(1).end()
+    for number in range(3, 7):
+        await scene.until(lambda number=number: len(scene.launched) == number)
+        scene.supervisor.start_anew()
+    await scene.until(lambda: len(scene.launched) == 7)
+    scene.latest(1).begin()
+    await scene.until(lambda: scene.supervisor.counts.ready == 2)
+    await scene.supervisor.stop(Stop())
+
+
 async def test_a_stop_waits_for_no_successor():
     scene = Scene()
     await scene.supervisor.start()

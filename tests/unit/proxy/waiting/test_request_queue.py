@@ -10,6 +10,7 @@ import uvloop
 from nexus.errors import RequestError
 from nexus.proxy.waiting.claim import Claim, Given, Unmet
 from nexus.proxy.waiting.request_queue import MAX_TRIED_AT_ONCE, RequestQueue
+from nexus.proxy.waiting.sharing import Depth, Sharing
 from nexus.tasks import start, stop
 
 GPU = Unmet(frozenset({"gpu"}))
@@ -149,6 +150,51 @@ async def test_a_newcomer_finds_no_room_in_a_full_line():
         "queue": {"waiting": 1, "position": 2, "expected_wait_s": pytest.approx(2, abs=0.1), "is_measured": False}
     }
     waiting.cancel()
+
+
+async def test_what_waits_elsewhere_leaves_a_process_its_part_of_the_line():
+    sharing = Sharing(processes=2, index=2)
+    line = RequestQueue(max_size=5, max_wait_s=30.0, max_body_bytes=100, sharing=sharing)
+    slots = Slots(line, gpu=0)
+    sharing.elsewhere = Depth(requests=4)
+    waiting = [slots.wait("gpu", name=f"w{number}") for number in range(2)]
+    await turn()
+
+    assert (line.max_size, line.max_body_bytes, len(line)) == (2, 50, 2)
+    with pytest.raises(RequestError, match="queue is full"):
+        await slots.wait("gpu", name="late")
+    sharing.elsewhere = Depth(requests=2)
+    waiting.append(slots.wait("gpu", name="third"))
+    await turn()
+    assert len(line) == 3
+    await stop(*waiting)
+
+
+async def test_a_request_takes_the_place_of_one_though_others_have_taken_their_part_since():
+    sharing = Sharing(processes=2)
+    line = RequestQueue(max_size=4, max_wait_s=30.0, max_body_bytes=400, sharing=sharing)
+    slots = Slots(line, gpu=0)
+    waiting = [slots.wait("gpu", name=f"w{number}", size_bytes=100) for number in range(4)]
+    await turn()
+    sharing.elsewhere = Depth(requests=2, body_bytes=200)
+    waiting.append(slots.wait("gpu", name="urgent", rank=0, size_bytes=100))
+    await turn()
+
+    assert (len(line), line.counts.shed) == (4, 1)
+    await stop(*waiting)
+
+
+async def test_bodies_elsewhere_leave_a_process_its_part_of_the_bytes():
+    sharing = Sharing(processes=2)
+    line = RequestQueue(max_size=5, max_wait_s=30.0, max_body_bytes=100, sharing=sharing)
+    slots = Slots(line, gpu=0)
+    sharing.elsewhere = Depth(body_bytes=60)
+    waiting = slots.wait("gpu", name="first", size_bytes=30)
+    await turn()
+
+    with pytest.raises(RequestError, match="bodies in the queue"):
+        await slots.wait("gpu", name="late", size_bytes=30)
+    await stop(waiting)
 
 
 async def test_a_line_without_room_takes_no_request():
