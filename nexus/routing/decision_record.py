@@ -118,6 +118,12 @@ class ConsideredModel(msgspec.Struct, gc=False):
         self.weights, self.observed = intent.weights, intent.observed
         self.skipped, self.spent_s = intent.skipped, intent.spent_s
 
+    def add_facts(self, stages: Sequence[Stage], intent: RoutingIntent) -> None:
+        """Add what each of *stages* knows of all candidates, including excluded ones."""
+        whole = msgspec.structs.replace(intent, survivors=dict(self.resolution.candidates))
+        self.facts = tuple(stage.explain(whole) for stage in stages)
+        self.sentences = tuple(stage.describe(whole) for stage in stages)
+
 
 class Round(msgspec.Struct, gc=False):
     """One search through the chain. There is one at first and one after each failed attempt; waiting adds none."""

@@ -127,12 +127,13 @@ class Pipeline:
             counters.exclusions_total += len(intent.excluded) - excluded_before
         return after
 
-    def reserve(self, intent: RoutingIntent, backend: Backend) -> "Reservation | Refused":
+    def reserve(self, intent: RoutingIntent, backend: Backend) -> "Hold | Refused":
         """Hold all that an attempt at *backend* needs, or nothing at all.
 
         :raises StageFailed: a stage failed whose failure rejects the request.
         """
-        reservation = Reservation()
+        built_in: list[Hold] = []
+        of_plugins: list[tuple[Stage, Hold]] = []
         key = backend.name, intent.survivors[backend.name][1]
         holding = self._holding_at.get(key) if intent.snapshot is self._snapshot and not intent.headers else None
         for stage in holding if holding is not None else self._may_hold(intent, backend, key[1]):
@@ -143,18 +144,19 @@ class Pipeline:
                     raise
                 stage.failed("reserve", exc)
                 if stage.health.rejects:
-                    reservation.settle(_never_begun(intent, backend))
+                    Reservation(built_in, of_plugins).settle(_never_begun(intent, backend))
                     raise StageFailed(stage.place.plugin, stage.place.name) from exc
                 continue
             if isinstance(held, Refusal):
-                reservation.settle(_never_begun(intent, backend))
+                Reservation(built_in, of_plugins).settle(_never_begun(intent, backend))
                 return Refused(stage.place.name, held)
             if held is not None:
                 if stage.is_built_in:
-                    reservation.built_in.append(held)
+                    built_in.append(held)
                 else:
-                    reservation.of_plugins.append((stage, held))
-        return reservation
+                    of_plugins.append((stage, held))
+        # Mostly, a request needs a slot and nothing else.
+        return built_in[0] if len(built_in) == 1 and not of_plugins else Reservation(built_in, of_plugins)
 
     def _may_hold(self, intent: RoutingIntent, backend: Backend, model: str) -> tuple[Stage, ...]:
         """Return the stages that may hold something for an attempt at *backend*, and remember them."""
@@ -185,9 +187,10 @@ class Reservation(Hold):
 
     __slots__ = ("_cost_usd", "_is_settled", "built_in", "of_plugins")
 
-    def __init__(self) -> None:
-        self.built_in: list[Hold] = []
-        self.of_plugins: list[tuple[Stage, Hold]] = []
+    def __init__(self, built_in: Sequence[Hold], of_plugins: Sequence[tuple[Stage, Hold]]) -> None:
+        """:param of_plugins: those of plugins, each with the stage that calls it."""
+        self.built_in = built_in
+        self.of_plugins = of_plugins
         self._is_settled = False
         self._cost_usd: float | None = None
 

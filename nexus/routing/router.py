@@ -1,6 +1,6 @@
 """The search for a backend: each model of the fallback chain in turn goes through the whole pipeline."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -243,7 +243,7 @@ class Routing:
                 yield self._router.resolve(name, snapshot)
 
     def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
-        """Try each model of the chain in turn; those that have only avoided backends come last."""
+        """Try the model asked for and, if it has any, its fallbacks."""
         first = self._resolve_first(snapshot)
         if first is None:
             return rejections.no_model_named(snapshot)
@@ -251,7 +251,16 @@ class Routing:
         if kept is not None and names.keeper_of(kept, snapshot) is None:
             # No fallback has the kept object.
             return rejections.kept_object_gone(kept, "")
-        chain = (first, *self._fallbacks(first, snapshot)) if self._router.fallbacks else (first,)
+        if self._router.fallbacks and len(chain := (first, *self._fallbacks(first, snapshot))) > 1:
+            return self._search_chain(chain, snapshot, searched)
+        considered = ConsideredModel(first, self.policies)
+        searched.models.append(considered)
+        if (kept is not None or not first.candidates) and (reject := self._without_candidates(first, snapshot)):
+            return reject
+        return self._reserve_best(considered, self._rank(considered, snapshot), searched)
+
+    def _search_chain(self, chain: Sequence[Resolution], snapshot: FleetSnapshot, searched: Round) -> Decision:
+        """Try each model of *chain* in turn; those that have only avoided backends come last."""
         rejects: dict[int, Reject] = {}
         postponed: list[tuple[int, ConsideredModel, RoutingIntent]] = []
         for position, resolution in enumerate(chain):
@@ -261,7 +270,7 @@ class Routing:
                 rejects[position] = reject
                 continue
             intent = self._rank(considered, snapshot)
-            if len(chain) > 1 and considered.is_avoided:
+            if considered.is_avoided:
                 postponed.append((position, considered, intent))
                 continue
             decision = self._reserve_best(considered, intent, searched)
@@ -274,8 +283,6 @@ class Routing:
             if not isinstance(decision, Reject):
                 return decision
             rejects[position] = decision
-        if len(chain) == 1:
-            return rejects[0]
         models = [resolution.requested for resolution in chain]
         return rejections.chain_exhausted(models, [rejects[position] for position in range(len(chain))], snapshot)
 
@@ -336,15 +343,8 @@ class Routing:
         router.pipeline.run(intent, None if is_alone else resolution)
         considered.ranking = router.schedule.rank(intent)
         if self._wants_facts:
-            self._add_facts(considered, intent)
+            considered.add_facts(router.pipeline.stages, intent)
         return intent
-
-    def _add_facts(self, considered: ConsideredModel, intent: RoutingIntent) -> None:
-        """Record what each stage knows of all candidates, including excluded ones."""
-        whole = msgspec.structs.replace(intent, survivors=dict(considered.resolution.candidates))
-        stages = self._router.pipeline.stages
-        considered.facts = tuple(stage.explain(whole) for stage in stages)
-        considered.sentences = tuple(stage.describe(whole) for stage in stages)
 
     def _reserve_best(self, considered: ConsideredModel, intent: RoutingIntent, searched: Round) -> Decision:
         """Reserve the best backend of the ranking that has a free slot."""
@@ -385,7 +385,7 @@ class Routing:
         is_fallback = resolution.requested != self.request.requirements.model
         backend = ranked.backend
         may_be_translated = endpoint not in backend.endpoints or backend.unsupported or self._unserved
-        is_failover = is_fallback or any(self._tried.values())
+        is_failover = is_fallback or (bool(self._tried) and any(self._tried.values()))
         self._tried.setdefault(resolution.requested, set()).add(backend.name)
         return Reserved(
             backend=backend,

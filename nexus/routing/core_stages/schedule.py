@@ -33,6 +33,8 @@ AT_ITS_LIMIT: Final = Refusal(
 )
 
 _FINISHED: Final = Ending.FINISHED
+_HEALTHY: Final = Status.HEALTHY
+"""Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
 
 MIN_LEARNING_FLOOR: Final = 4
 """No capacity below this is learned."""
@@ -193,7 +195,7 @@ class Schedule(Reconciler):
 
         :param choices: the number of candidates.
         """
-        if chosen.is_last_resort:
+        if chosen.backend.status is not _HEALTHY:
             return f"last_resort:{chosen.backend.name}:{chosen.backend.status}"
         return ONLY_ONE if choices == 1 else self._strategy.reason(chosen.backend, chosen.score)
 
@@ -375,7 +377,7 @@ def _factors(weights: list[Verdict]) -> dict[str, float]:
 
 def route_reason(intent: RoutingIntent, ranked: Ranked, *, is_failover: bool, is_overflow: bool) -> str:
     """Return the word for the ``X-Nexus-Route-Reason`` header."""
-    if ranked.is_last_resort:
+    if ranked.backend.status is not _HEALTHY:
         return "last-resort"
     if is_failover:
         return "failover"

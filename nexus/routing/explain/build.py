@@ -22,6 +22,7 @@ from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.pipeline import Refused, Reservation
 from nexus.routing.policies import Policy
 from nexus.routing.router import Router, Routing
+from nexus.routing.stage.api import Hold
 
 Source = Literal["request", "proxy", "probes"]
 
@@ -36,12 +37,12 @@ class DryRun(Routing):
         self._wants_facts = True
         self._reserve = self._would_reserve
 
-    def _would_reserve(self, intent: RoutingIntent, backend: Backend) -> Reservation | Refused:
+    def _would_reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refused:
         for stage in reversed(self._router.pipeline.stages):
             is_asked = stage.holds_something and not stage.is_off
             if is_asked and (refusal := stage.would_refuse(intent, backend)) is not None:
                 return Refused(stage.place.name, refusal)
-        return Reservation()
+        return Reservation((), ())
 
 
 def explain(

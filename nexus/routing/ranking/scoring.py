@@ -98,30 +98,11 @@ def load_of(
     for at in failing(figures):
         busy[at] += figures[at].recent_failures(now)
     if are_told or has_learned(figures):
-        return busy, _with_guesses(candidates, figures, now)
+        return busy, with_guesses(candidates, figures, now)
     return busy, candidates.slots
 
 
-def load_of_one(offer: Offer, now: float) -> tuple[float, float | None]:
-    """Return the same for a sole candidate, which is the commonest case in a small fleet."""
-    backend, model = offer
-    load, figures = backend.load, backend.load.models.get(model)
-    busy: float = load.everywhere
-    facts = backend.models.get(model)
-    slots: float | None = backend.slots
-    if facts is not None and facts.max_in_flight is not None:
-        slots = min(facts.max_in_flight, slots or facts.max_in_flight)
-    if load.told is not None:
-        busy += load.told.other_requests(now)
-    if figures is not None and figures.failures:
-        busy += figures.recent_failures(now)
-    if load.told is not None or (figures is not None and figures.learned.limit is not None):
-        candidates = Candidates((offer,))
-        return busy, _with_guesses(candidates, candidates.figures(), now)[0]
-    return busy, slots
-
-
-def _with_guesses(candidates: Candidates, figures: Sequence[ModelLoad], now: float) -> Sequence[float | None]:
+def with_guesses(candidates: Candidates, figures: Sequence[ModelLoad], now: float) -> Sequence[float | None]:
     """Return the capacities of the candidates, with guesses where none is certain.
 
     What is learned, or was reported by a server with no fixed number, is a guess, and equal backends must not be
@@ -251,7 +232,7 @@ class Turns:
         self._draw = draw
         self._models: dict[str, tuple[float, dict[str, float]]] = {}
         """By model: the time of the last turn, and when each backend will have finished its work; in units of work."""
-        self._last: tuple[Turn, Candidates] | None = None
+        self.last: tuple[Turn, Candidates] | None = None
         """Of the last ranking; None if it was not decided by turns."""
 
     def begin(self, candidates: Candidates, model: str, doublings: Sequence[float] | None) -> Turn:
@@ -264,7 +245,7 @@ class Turns:
         fastest = min(doublings) if doublings else 0.0
         draws = [draw() for _ in candidates.offers]
         turn = Turn(candidates.offers, doublings, fastest, now, through, credit, first_wait, draws)
-        self._last = turn, candidates
+        self.last = turn, candidates
         return turn
 
     def ties(self, candidates: Candidates, model: str) -> list[float]:
@@ -274,9 +255,9 @@ class Turns:
 
     def take(self, backend: str, model: str) -> None:
         """Record that *backend* got a request for *model*; a sole candidate takes no turn from any other."""
-        if self._last is None:
+        if self.last is None:
             return
-        last, candidates = self._last
+        last, candidates = self.last
         place = candidates.places.get(backend)
         if place is None:
             return
@@ -293,10 +274,6 @@ class Turns:
         through = {name: at for name, at in through.items() if at > now} if is_full else through.copy()
         through[backend] = begins + cost
         self._models[model] = now, through
-
-    def skip(self) -> None:
-        """Record that the last ranking was not decided by turns."""
-        self._last = None
 
 
 _NO_TURNS: Final[tuple[float, Mapping[str, float]]] = (0.0, {})

@@ -22,10 +22,10 @@ from nexus.routing.ranking.scoring import (
     Turn,
     Turns,
     load_of,
-    load_of_one,
     load_points,
     random_tie,
     relative_to_shares,
+    with_guesses,
 )
 
 FULL_WEIGHT: Final = 100
@@ -146,9 +146,9 @@ class Smart(Strategy):
 
     def rank_one(self, offer: Offer, model: str, wanted: Requirements) -> Ranked:
         del model, wanted
-        self._turns.skip()
+        self._turns.last = None
         backend, own_name = offer
-        busy, slots = load_of_one(offer, self._clock())
+        busy, slots = _load_of_one(offer, self._clock())
         load = load_points(backend, busy, slots) if busy else 100.0
         points = load * self._load + 100.0 * self._latency
         if backend.priority < 100:
@@ -201,7 +201,27 @@ class Smart(Strategy):
         )
 
     def chosen(self, backend: Backend, model: str) -> None:
-        self._turns.take(backend.name, model)
+        if self._turns.last is not None:
+            self._turns.take(backend.name, model)
+
+
+def _load_of_one(offer: Offer, now: float) -> tuple[float, float | None]:
+    """Return the same for a sole candidate, which is the commonest case in a small fleet."""
+    backend, model = offer
+    load, figures = backend.load, backend.load.models.get(model)
+    busy: float = load.everywhere
+    facts = backend.models.get(model)
+    slots: float | None = backend.slots
+    if facts is not None and facts.max_in_flight is not None:
+        slots = min(facts.max_in_flight, slots or facts.max_in_flight)
+    if load.told is not None:
+        busy += load.told.other_requests(now)
+    if figures is not None and figures.failures:
+        busy += figures.recent_failures(now)
+    if load.told is not None or (figures is not None and figures.learned.limit is not None):
+        candidates = Candidates((offer,))
+        return busy, with_guesses(candidates, candidates.figures(), now)[0]
+    return busy, slots
 
 
 class SmartScores(Scores):
@@ -275,7 +295,7 @@ class RoundRobin(IndependentStrategy):
         turn = next((index for index, name in enumerate(names) if name > last), 0)
         places: list[float] = [(self._index[backend.name] - turn) % len(names) for backend in backends]
         if len({backend.share for backend in backends}) <= 1:
-            self._turns.skip()
+            self._turns.last = None
             return places
         due = self._turns.ties(Candidates([(backend, model) for backend in backends]), model)
         order = sorted(range(len(backends)), key=due.__getitem__)
@@ -320,7 +340,7 @@ class LeastLoaded(Strategy):
         """Return turns where shares differ, else chance, by which a backend could not catch up on missed turns."""
         if candidates.by_share:
             return self._turns.ties(candidates, model)
-        self._turns.skip()
+        self._turns.last = None
         draw = self._random
         return [draw() for _ in candidates.offers]
 

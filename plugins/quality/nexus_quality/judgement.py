@@ -21,7 +21,8 @@ class Judgement:
         self._found: Penalties = {}
         self.version = 0
         """Counts how often they have changed."""
-        self._seen_changes = -1
+        self.seen_changes = -1
+        """The changes of the measurements until which they are known."""
         self._until_s = -inf
         """When they may change by themselves: the minute ends, or a trial is due."""
 
@@ -31,12 +32,12 @@ class Judgement:
         :param is_observed: whether the stage only observes: then no trial begins, and one would be due for ever.
         """
         measurements = self._measurements
-        if self._seen_changes != measurements.changes or (
+        if self.seen_changes != measurements.changes or (
             measurements.suspects and measurements.clock() >= self._until_s
         ):
             now_s = measurements.clock()
             measurements.clear(now_s)
-            self._seen_changes = measurements.changes
+            self.seen_changes = measurements.changes
             found = self._find(now_s, is_observed=is_observed)
             if found != self._found:
                 self._found = found

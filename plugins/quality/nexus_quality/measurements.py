@@ -44,7 +44,8 @@ class Measurements:
         """By backend id, all its models together."""
         self.changes = 0
         """How often penalties may have changed: a suspect came or went, has others, or began or ended a trial."""
-        self._snapshot = FleetSnapshot()
+        self.snapshot = FleetSnapshot()
+        """The last one that was followed."""
         self._cleared_at = 0
         """In minutes."""
         self._least_limit_ms = inf
@@ -52,15 +53,15 @@ class Measurements:
 
     def follow(self, snapshot: FleetSnapshot) -> None:
         """Forget backends that are not in *snapshot*, or have another URL there."""
-        if snapshot is self._snapshot:
+        if snapshot is self.snapshot:
             return
         known = snapshot.by_id
         gone = {
             backend_id
-            for backend_id, backend in self._snapshot.by_id.items()
+            for backend_id, backend in self.snapshot.by_id.items()
             if backend_id not in known or known[backend_id].url != backend.url
         }
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         if gone:
             for place in [place for place in self.tracks if place[0] in gone]:
                 self._forget(place)
@@ -125,7 +126,7 @@ class Measurements:
         return True
 
     def _record(self, attempt: AttemptOutcome, unix_s: float, config: QualityConfig) -> None:
-        backend = self._snapshot.by_id.get(attempt.backend_id)
+        backend = self.snapshot.by_id.get(attempt.backend_id)
         if backend is None:
             # The backend was removed meanwhile.
             return

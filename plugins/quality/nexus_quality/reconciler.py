@@ -41,13 +41,19 @@ class QualityReconciler(Reconciler):
 
     def is_quiet(self, snapshot: FleetSnapshot, requirements: Requirements) -> bool:
         del requirements
-        self._measurements.follow(snapshot)
-        return not self._measurements.suspects
+        measurements = self._measurements
+        if snapshot is not measurements.snapshot:
+            measurements.follow(snapshot)
+        return not measurements.suspects
 
     def version(self, snapshot: FleetSnapshot) -> int:
-        self._measurements.follow(snapshot)
-        self._judgement.now(is_observed=self.is_observed)
-        return self._judgement.version
+        # Asked for each request, and mostly there is no suspect: without further calls.
+        measurements, judgement = self._measurements, self._judgement
+        if snapshot is not measurements.snapshot:
+            measurements.follow(snapshot)
+        if measurements.suspects or judgement.seen_changes != measurements.changes:
+            judgement.now(is_observed=self.is_observed)
+        return judgement.version
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         suspects = self._measurements.suspects

@@ -91,7 +91,8 @@ def test_a_stage_that_always_fails_at_one_call_is_switched_off_although_others_s
 
     assert subject.stages[0].is_off
     reservation = subject.reserve(intent, backend)
-    assert (reservation.built_in, reservation.of_plugins) == ([], [])
+    assert not reservation.built_in
+    assert not reservation.of_plugins
 
 
 def test_verdicts_of_a_slow_stage_count_until_it_is_switched_off(pipeline, stage, clock):
