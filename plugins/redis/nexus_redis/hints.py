@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from nexus.api import tasks
+from nexus_redis.server import disconnect
 
 RETRY_S: Final = 1.0
 POLL_S: Final = 30.0
@@ -32,7 +33,7 @@ class Hints:
     async def close(self) -> None:
         if self._listening is not None:
             await tasks.stop(self._listening)
-        await self._client.aclose()
+        await disconnect(self._client)
 
     async def _listen(self) -> None:
         while True:

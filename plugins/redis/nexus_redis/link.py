@@ -15,8 +15,11 @@ from itertools import chain
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     AuthenticationError,
+    ClusterDownError,
+    MovedError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
@@ -25,7 +28,7 @@ from redis.exceptions import ConnectionError as NoConnectionError
 
 from nexus.api import StoreError, StoreOutcomeUnknown, tasks
 from nexus_redis.deadlines import answered_within
-from nexus_redis.server import load_scripts
+from nexus_redis.server import disconnect, load_scripts
 
 MAX_WAITING: Final = 1000
 """Calls that may wait for a round trip; further ones are refused."""
@@ -38,6 +41,10 @@ MAX_RETRY_S: Final = 1.0
 VOID_MS: Final = 600_000
 """How long a voided id is kept, in case its change is still on its way."""
 MISSING_CREDENTIALS: Final = "it requires a password; name its variable with [plugins.redis] password_env"
+REFUSED_BY_SENTINELS: Final = (
+    "the sentinels require another password; name its variable with [plugins.redis] sentinel_password_env"
+)
+NO_PRIMARY: Final = "no sentinel answers, or none knows a primary of that name that works"
 DOWN: Final = (RedisError, OSError, TimeoutError)
 
 
@@ -83,7 +90,7 @@ class Link:
         try:
             await self._prepare()
         except (StoreError, *DOWN) as exc:
-            await self._client.aclose()
+            await disconnect(self._client)
             raise StoreError(self._said(exc)) from exc
 
     async def close(self) -> None:
@@ -93,7 +100,7 @@ class Link:
             await asyncio.wait({self._sending})
         if self._recovering is not None:
             await tasks.stop(self._recovering)
-        await self._client.aclose()
+        await disconnect(self._client)
 
     async def call(self, script: str | None, *words: Any, key: str | None = None) -> Any:
         """Run *script*, or the command that *words* are, and return the answer.
@@ -214,6 +221,10 @@ class Link:
     def _said(self, exc: BaseException) -> str:
         if isinstance(exc, AuthenticationError) or isinstance(exc.__cause__, AuthenticationError):
             reason = "it refuses the user and password" if self._has_password() else MISSING_CREDENTIALS
+        elif isinstance(exc, MovedError | ClusterDownError):
+            reason = f"it is a node of a cluster without these keys ({exc}); give the address of the one that has them"
+        elif isinstance(exc, MasterNotFoundError):
+            reason = REFUSED_BY_SENTINELS if "Authentication" in str(exc) else NO_PRIMARY
         elif isinstance(exc, NoConnectionError) and isinstance(cause := exc.__cause__ or exc.__context__, OSError):
             reason = f"no connection: {_words(cause)}"
         elif isinstance(exc, TimeoutError):

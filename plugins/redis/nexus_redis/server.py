@@ -4,16 +4,18 @@ import os
 import ssl
 from importlib.resources import files
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
 from nexus.api import StoreError
 from nexus_redis.config import RedisConfig
 
 MIN_VERSION: Final = 6
+SENTINEL_PORT: Final = 26379
 NAMES: Final = ("apply", "leave", "renew", "scan")
 SCRIPTS: Final = {name: files("nexus_redis").joinpath(f"{name}.lua").read_text("utf-8") for name in NAMES}
 
@@ -34,17 +36,53 @@ def client_of(config: RedisConfig) -> Redis:
         "socket_connect_timeout": None,
     }
     if config.password_env is not None:
-        options["password"] = _password(config)
+        options["password"] = _password("password_env", config.password_env)
     if config.ca_file is not None:
         options["ssl_ca_certs"] = _certificates(config.ca_file)
-    client: Redis = Redis.from_url(config.url, **options)
+    client: Redis = (
+        _client_of_primary(config, options) if config.has_sentinels else Redis.from_url(config.url, **options)
+    )
     return client
+
+
+def _client_of_primary(config: RedisConfig, options: dict[str, Any]) -> Redis:
+    """Return a client that asks the sentinels for the address of the primary whenever it connects."""
+    parts = urlsplit(config.url)
+    user, _, addresses = parts.netloc.rpartition("@")
+    name, _, database = parts.path.removeprefix("/").partition("/")
+    options |= {"username": unquote(user) or None, "db": int(database or 0), "ssl": parts.scheme.startswith("rediss")}
+    # A sentinel that does not answer must leave time to ask the next one.
+    asking: dict[str, Any] = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), config.timeout_seconds)
+    of_both = ("client_name", "protocol", "retry", "ssl", "ssl_ca_certs")
+    asking |= {key: value for key, value in options.items() if key in of_both}
+    if config.sentinel_password_env is not None:
+        asking["password"] = _password("sentinel_password_env", config.sentinel_password_env)
+    places = [_host_and_port(each) for each in addresses.split(",")]
+    sentinels = Sentinel(places, sentinel_kwargs=asking)  # type: ignore[no-untyped-call]
+    client: Redis = sentinels.master_for(name, **options)
+    return client
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    if not colon or port.endswith("]"):
+        host, port = address, str(SENTINEL_PORT)
+    return host.strip("[]"), int(port)
+
+
+async def disconnect(client: Redis) -> None:
+    """Close the connections to the server, and to its sentinels."""
+    await client.aclose()
+    sentinels = getattr(client.connection_pool, "sentinel_manager", None)
+    if isinstance(sentinels, Sentinel):
+        await sentinels.aclose()
 
 
 def place(config: RedisConfig) -> str:
     """Return the server's address for messages."""
     parts = urlsplit(config.url)
-    return parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
+    address = parts.path if parts.scheme == "unix" else parts.netloc.rpartition("@")[2]
+    return f"{parts.path.split('/')[1]} of the sentinels {address}" if config.has_sentinels else address
 
 
 async def load_scripts(client: Redis) -> dict[str, str]:
@@ -67,12 +105,11 @@ def _check(info: dict[str, Any]) -> None:
         raise StoreError("it is a replica, which cannot be written to; give the address of the primary")
 
 
-def _password(config: RedisConfig) -> str:
-    name = config.password_env or ""
+def _password(key: str, name: str) -> str:
     try:
         return os.environ[name]
     except KeyError:
-        reason = f"the environment variable {name}, named by [plugins.redis] password_env, is not set"
+        reason = f"the environment variable {name}, named by [plugins.redis] {key}, is not set"
         raise StoreError(reason) from None
 
 

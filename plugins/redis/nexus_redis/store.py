@@ -54,6 +54,12 @@ class RedisStore(SharedStore):
         client = client_of(self._config)
         link = Link(client, place(self._config), self._config.timeout_seconds)
         await link.open()
+        try:
+            # Whether it may be read, and has the hash slot.
+            await link.call(None, "HGET", self._entries, "")
+        except StoreError:
+            await link.close()
+            raise
         self._link = link
         if self._receive is not None:
             self._hints = Hints(client_of(self._config), self._channel, self._id, self._receive)

@@ -239,6 +239,13 @@ async def test_a_server_that_drops_keys_is_refused(own_server, new_store, policy
         await new_store(server).open()
 
 
+async def test_a_node_of_a_cluster_without_the_keys_is_refused(own_server, new_store):
+    server = own_server("--cluster-enabled", "yes", "--port", str(free_port()))
+
+    with pytest.raises(StoreError, match=r"a node of a cluster without these keys .*give the address of the one"):
+        await new_store(server).open()
+
+
 async def test_a_server_that_becomes_a_replica_is_left_until_it_is_a_primary_again(own_server, opened):
     server = own_server()
     async with opened(server) as store:
