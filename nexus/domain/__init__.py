@@ -11,6 +11,7 @@
 ``engine_report``  what an engine reports about its own load
 ``model_load``     the live figures of one model on one backend
 ``residency``      which models are in the memory of a backend
+``changes``        counts changes of these figures
 ``fleet``          all backends at one instant
 ``naming``         resolves the name that a client sent
 ``model_names``    compares names of models

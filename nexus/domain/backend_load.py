@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from operator import attrgetter
 from typing import Any, Final
 
+from nexus.domain.changes import CHANGES
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, MAX_TRACKED_MODELS, ModelLoad
 from nexus.domain.residency import RECENTLY_USED_S, ModelMemory
@@ -12,21 +13,6 @@ from nexus.domain.shared_load import NOWHERE_ELSE, Allotment, Elsewhere
 
 def _read_only(name: str) -> Any:
     return property(attrgetter(f"_{name}"))
-
-
-class Changes:
-    """How often the figures of backends have changed in this process: what follows from them is kept until then."""
-
-    __slots__ = ("books", "reports")
-
-    def __init__(self) -> None:
-        self.books = 0
-        """How often a backend got or lost the figures of a model."""
-        self.reports = 0
-        """How often an engine reported its load, or what it had reported was dropped."""
-
-
-CHANGES: Final = Changes()
 
 
 class BackendLoad:

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from nexus.domain.changes import CHANGES
 from nexus.domain.request import Requirements, TokenUsage
 
 MAX_TRACKED_MODELS: Final = 256
@@ -217,10 +218,12 @@ class LearnedCapacity(msgspec.Struct, eq=False):
                 limit = float(in_flight) if limit is None else limit
                 aim = in_flight * gradient + in_flight**0.5
                 self.limit = max(floor, limit + (aim - limit) * SMOOTHING)
+                CHANGES.capacities += 1
         elif limit is not None and in_flight >= limit / 2:
             # Good although nearly all of it is in use: there is room for more.
             grown = max(limit, in_flight) + limit**0.5 * SMOOTHING
             self.limit = None if grown > MAX_LEARNED else grown
+            CHANGES.capacities += 1
 
 
 TOLERATED_DOUBLINGS: Final = 1.0
@@ -309,4 +312,5 @@ class ModelLoad(msgspec.Struct, eq=False):
     def fail(self, now: float) -> None:
         """Count one more failure."""
         self.failures = self.recent_failures(now) + 1.0
+        CHANGES.failures += 1
         self.failed_at = now

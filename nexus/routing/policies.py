@@ -71,6 +71,7 @@ class Policies:
             (compile_glob(policy.model_pattern), policy) for policy in policies
         )
         self._matches: dict[tuple[str, ...], Policy | None] = {}
+        self._found: dict[tuple[object, ...], tuple[Policy, ...]] = {}
 
     @property
     def every(self) -> tuple[Policy, ...]:
@@ -96,8 +97,15 @@ class Policies:
         These are the first that matches any of its names, and for each of its models, the first that matches a name of
         that model: the policy of an alias adds to those of its models and lifts none of them.
         """
-        found = (self.match(names) for names in (resolution.names, *resolution.names_by_model))
-        return tuple({policy.index: policy for policy in found if policy is not None}.values())
+        key = resolution.names, resolution.names_by_model
+        found = self._found.get(key)
+        if found is None:
+            if len(self._found) >= MAX_CACHED_MATCHES:
+                self._found.clear()
+            matches = (self.match(names) for names in (resolution.names, *resolution.names_by_model))
+            found = tuple({policy.index: policy for policy in matches if policy is not None}.values())
+            self._found[key] = found
+        return found
 
 
 def decode_policies(

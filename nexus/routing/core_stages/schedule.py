@@ -16,13 +16,13 @@ from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
 from nexus.domain.shared_load import Allotment, ask_for_hold, first_short, parts_for, with_hold
-from nexus.domain.silence import remarkably_silent, silent_s
+from nexus.domain.silence import silent_s
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.routing.core_stages.half_open import begin_probing, is_tried
 from nexus.routing.core_stages.holding_back import AT_ITS_LIMIT_FOR_MODEL, refusal_for_model
 from nexus.routing.core_stages.known_load import load_facts, load_sentence, requests
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.ranking.candidates import RememberedCandidates, waiting
+from nexus.routing.ranking.candidates import RememberedCandidates
 from nexus.routing.ranking.ranking import Ranking
 from nexus.routing.ranking.scoring import Ranked, busy_requests
 from nexus.routing.ranking.strategies import ONLY_ONE, STRATEGIES, Strategy
@@ -38,8 +38,6 @@ _HEALTHY: Final = Status.HEALTHY
 
 MIN_LEARNING_FLOOR: Final = 4
 """No capacity below this is learned."""
-FEW: Final = 8
-"""So many candidates are looked at one by one as fast as together."""
 
 BUSY_FACTOR: Final = 0.01
 """A backend too busy to answer probes comes after all others, but before one that has been failing."""
@@ -109,11 +107,8 @@ class Schedule(Reconciler):
 
     def _weigh_silent(self, intent: RoutingIntent, offers: list[tuple[Backend, str]]) -> None:
         is_stream = intent.requirements.is_stream
-        if len(offers) > FEW and not waiting(
-            self._candidates.of(offers, intent.resolved_model).figures(), is_stream=is_stream
-        ):
-            return
-        silent = remarkably_silent(offers, self._clock(), is_stream=is_stream)
+        candidates = self._candidates.of(offers, intent.resolved_model)
+        silent = candidates.silent(self._clock(), is_stream=is_stream)
         for backend, model in offers if silent else ():
             # A server that has restarted since has no figures left, and so is not silent any more.
             figures = backend.load.models.get(model)

@@ -31,10 +31,13 @@ def resolve(name: str, snapshot: FleetSnapshot, naming: Naming) -> Resolution:
     candidates: dict[str, tuple[Backend, str]] = {}
     names_by_model = []
     for model in models:
-        offers = {backend.name: (backend, backend.own_name(model)) for backend in snapshot.having(model)}
-        for backend_name, offer in offers.items():
-            candidates.setdefault(backend_name, offer)
-        names_by_model.append(tuple(dict.fromkeys((model, *sorted(own_name for _, own_name in offers.values())))))
+        # Most backends list the name as it is: a probe of one of a hundred must not cost a call for each.
+        offers = {
+            backend.name: (backend, model if model in backend.models else backend.own_name(model))
+            for backend in snapshot.having(model)
+        }
+        candidates = offers if not candidates else candidates | {b: o for b, o in offers.items() if b not in candidates}
+        names_by_model.append(tuple(dict.fromkeys((model, *sorted({own_name for _, own_name in offers.values()})))))
     if not candidates and models:
         candidates = {b.name: (b, b.name_for_any(models[0])) for b in snapshot.taking_any()}
         names_by_model.append(tuple(dict.fromkeys(own_name for _, own_name in candidates.values())))

@@ -1,17 +1,23 @@
 """What does not move between two rankings of the same candidates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import inf, log2
 from operator import attrgetter
 from typing import Final
 
 from nexus.domain.backend import Backend
-from nexus.domain.backend_load import CHANGES, BackendLoad
+from nexus.domain.backend_load import BackendLoad
+from nexus.domain.changes import CHANGES
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.model_load import Mean, ModelLoad
-from nexus.domain.silence import Offer
+from nexus.domain.silence import Offer, remarkably_silent, silent_s
 
 MAX_REMEMBERED: Final = 1024
 """Models, each with some number of candidates; clients choose the names."""
+FEW: Final = 8
+"""So many candidates are looked at one by one as fast as together."""
+VALID_S: Final = 0.1
+"""How long what was found of many candidates is used again, where it moves slowly."""
 BUSY_POINTS: Final = 10.0
 """The load points of a backend whose slots are all in use; beyond its slots, requests queue at the backend."""
 
@@ -22,7 +28,6 @@ NO_FIGURES: Final = ModelLoad()
 _EVERYWHERE: Final[Callable[[BackendLoad], int]] = attrgetter("_everywhere")
 _WORK: Final[Callable[[BackendLoad], int]] = attrgetter("_work")
 _TOLD: Final[Callable[[BackendLoad], EngineReport | None]] = attrgetter("_told")
-_FAILURES: Final[Callable[[ModelLoad], float]] = attrgetter("failures")
 _LEARNED: Final[Callable[[ModelLoad], float | None]] = attrgetter("learned.limit")
 _FIRST_TOKENS: Final[Callable[[ModelLoad], dict[object, float]]] = attrgetter("first_token.waiting")
 _FIRST_TOKEN_MEANS: Final[Callable[[ModelLoad], dict[int, Mean]]] = attrgetter("first_token.by_size")
@@ -36,13 +41,19 @@ class Candidates:
     __slots__ = (
         "_are_told",
         "_books",
+        "_capacities",
         "_declines",
+        "_failing",
+        "_failures",
         "_figures",
+        "_guessable",
+        "_has_learned",
         "_others",
         "_places",
         "_reports",
+        "_silences",
+        "_silent",
         "by_share",
-        "guessable",
         "kept",
         "loads",
         "offers",
@@ -59,20 +70,20 @@ class Candidates:
         """Whether they have different shares of the work."""
         self.slots: Final = [certain_slots(*offer) for offer in offers]
         """How many requests each works on at once, as far as that is certain."""
-        self.guessable: Final[dict[str, list[int]]] = {}
-        """By kind, the positions of those for which that is not certain."""
-        for at, (backend, model) in enumerate(offers):
-            facts = backend.models.get(model)
-            if not (backend.is_limited or backend.slots_are_reported or (facts is not None and facts.max_in_flight)):
-                self.guessable.setdefault(backend.kind.name, []).append(at)
         self.kept: tuple[Sequence[float], Sequence[float]] | None = None
         """What the strategy adds for their priorities, and their scores while none is busy or slow; None: not computed
         yet."""
         self._places: dict[str, int] | None = None
         self._declines: list[Decline] | None = None
+        self._guessable: dict[str, list[int]] | None = None
         self._figures: list[ModelLoad] = []
+        self._failing: list[int] = []
+        self._has_learned = False
+        # The numbers of changes until which these are known.
         self._books = self._reports = -1
-        """The numbers of changes until which the figures, and what was reported, are known."""
+        self._failures = self._capacities = (-1, -1)
+        self._silent: dict[bool, tuple[float, Mapping[str, float]]] = {}
+        self._silences: dict[bool, tuple[float, Sequence[tuple[int, float]]]] = {}
         self._are_told = False
         self._others: list[tuple[int, EngineReport]] = []
 
@@ -82,6 +93,18 @@ class Candidates:
         if self._places is None:
             self._places = {backend.name: at for at, (backend, _) in enumerate(self.offers)}
         return self._places
+
+    @property
+    def guessable(self) -> dict[str, list[int]]:
+        """By kind, the positions of those for which it is not certain how many requests they work on at once."""
+        if self._guessable is None:
+            self._guessable = {}
+            for at, (backend, model) in enumerate(self.offers):
+                facts = backend.models.get(model)
+                is_certain = backend.is_limited or backend.slots_are_reported
+                if not (is_certain or (facts is not None and facts.max_in_flight)):
+                    self._guessable.setdefault(backend.kind.name, []).append(at)
+        return self._guessable
 
     @property
     def declines(self) -> "list[Decline]":
@@ -125,6 +148,49 @@ class Candidates:
             self._figures = [backend.load.models.get(own_name, NO_FIGURES) for backend, own_name in self.offers]
         return self._figures
 
+    def failing(self) -> list[int]:
+        """Return the positions of those that have failed."""
+        changes = CHANGES.failures, CHANGES.books
+        if self._failures != changes:
+            self._failures = changes
+            self._failing = [at for at, each in enumerate(self.figures()) if each.failures]
+        return self._failing
+
+    def has_learned(self) -> bool:
+        """Whether the capacity of one of them has been learned."""
+        changes = CHANGES.capacities, CHANGES.books
+        if self._capacities != changes:
+            self._capacities = changes
+            self._has_learned = any(map(_LEARNED, self.figures()))
+        return self._has_learned
+
+    def silent(self, now: float, *, is_stream: bool) -> Mapping[str, float]:
+        """Return the seconds of silence of those that are silent for longer than answers take, by their names.
+
+        Of many, these were found at most ``VALID_S`` ago: that is little beside the silences that count.
+        """
+        found_at, found = self._silent.get(is_stream, _NO_SILENT)
+        if len(self.offers) <= FEW or not 0.0 <= now - found_at < VALID_S:
+            found = remarkably_silent(self.offers, now, is_stream=is_stream)
+            self._silent[is_stream] = now, found
+        return found
+
+    def silences(self, now: float, *, is_stream: bool) -> Sequence[tuple[int, float]]:
+        """Return the positions of those that are silent, and for how long, as log2 of milliseconds; as recent."""
+        found_at, found = self._silences.get(is_stream, _NO_SILENCES)
+        if len(self.offers) <= FEW or not 0.0 <= now - found_at < VALID_S:
+            figures = self.figures()
+            times = (
+                (at, silent_s(self.offers[at][0], figures[at], now, is_stream=is_stream))
+                for at in waiting(figures, is_stream=is_stream)
+            )
+            found = [(at, log2(silence * 1000)) for at, silence in times if silence > 0.0]
+            self._silences[is_stream] = now, found
+        return found
+
+
+_NO_SILENT: Final[tuple[float, Mapping[str, float]]] = (-inf, {})
+_NO_SILENCES: Final[tuple[float, Sequence[tuple[int, float]]]] = (-inf, ())
 
 Decline = tuple[float, float]
 """Up to how many requests the load points of a backend fall evenly, and by how many points in all."""
@@ -158,18 +224,6 @@ class RememberedCandidates:
             self._known.clear()
         found = self._known[key] = Candidates(offers)
         return found
-
-
-def failing(figures: Sequence[ModelLoad]) -> list[int]:
-    """Return the positions of those that have failed."""
-    if not any(map(_FAILURES, figures)):
-        return []
-    return [at for at, each in enumerate(figures) if each.failures]
-
-
-def has_learned(figures: Sequence[ModelLoad]) -> bool:
-    """Whether the capacity of one of them has been learned."""
-    return any(map(_LEARNED, figures))
 
 
 def waiting(figures: Sequence[ModelLoad], *, is_stream: bool) -> list[int]:

@@ -1,15 +1,14 @@
 """How long each candidate is expected to take, compared like with like."""
 
 from collections.abc import Mapping, Sequence
-from math import log2
 from typing import Final
 
 import msgspec
 
 from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, FIRST_ANSWER_TOKENS, ModelLoad, size_class
 from nexus.domain.request import Requirements
-from nexus.domain.silence import Offer, silent_s
-from nexus.routing.ranking.candidates import Candidates, measured, waiting
+from nexus.domain.silence import Offer
+from nexus.routing.ranking.candidates import VALID_S, Candidates, measured
 
 PRIOR_WEIGHT: Final = 2.0
 """How many measurements the mean of all candidates counts for."""
@@ -20,8 +19,6 @@ MAX_DEVIATION: Final = 3.0
 FREE_DOUBLINGS: Final = 2.0
 """Up to four times the latency of the fastest costs no points: requests in flight already divide the work by speed."""
 POINTS_PER_DOUBLING: Final = 25.0
-VALID_S: Final = 0.1
-"""How long computed expectations are used again: means over a minute hardly move meanwhile."""
 MAX_REMEMBERED: Final = 1024
 
 
@@ -60,7 +57,7 @@ class Latencies:
             known = self._rearrange(key, known, offers, figures, now)
         if known.by_name is None:
             return None
-        return _not_below_silence(known.in_order, offers, figures, now, is_stream=is_stream)
+        return _not_below_silence(known.in_order, candidates.silences(now, is_stream=is_stream))
 
     def _compute(
         self, key: tuple[str, bool, int], offers: Sequence[Offer], figures: Sequence[ModelLoad], now: float
@@ -157,18 +154,12 @@ def _deviation(means: dict[int, tuple[float, float]], means_of_all: dict[int, fl
     return (own + PRIOR_WEIGHT * prior) / (own_weight + PRIOR_WEIGHT)
 
 
-def _not_below_silence(
-    expected: Sequence[float], offers: Sequence[Offer], figures: Sequence[ModelLoad], now: float, *, is_stream: bool
-) -> Sequence[float]:
-    silent: list[tuple[int, float]] = []
-    for at in waiting(figures, is_stream=is_stream):
-        silence = silent_s(offers[at][0], figures[at], now, is_stream=is_stream)
-        if silence > 0.0 and log2(silence * 1000) > expected[at]:
-            silent.append((at, silence))
-    if silent:
+def _not_below_silence(expected: Sequence[float], silences: Sequence[tuple[int, float]]) -> Sequence[float]:
+    longer = [(at, silence) for at, silence in silences if silence > expected[at]]
+    if longer:
         expected = [*expected]
-        for at, silence in silent:
-            expected[at] = log2(silence * 1000)
+        for at, silence in longer:
+            expected[at] = silence
     return expected
 
 

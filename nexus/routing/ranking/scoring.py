@@ -9,7 +9,7 @@ import msgspec
 from nexus.domain.backend import Backend, Status
 from nexus.domain.model_load import ModelLoad
 from nexus.domain.silence import Offer
-from nexus.routing.ranking.candidates import BUSY_POINTS, Candidates, decline, failing, has_learned
+from nexus.routing.ranking.candidates import BUSY_POINTS, Candidates, decline
 
 MAX_REMEMBERED_MODELS: Final = 1024
 MAX_REMEMBERED_TURNS: Final = 64
@@ -95,9 +95,9 @@ def load_of(
     are_told = candidates.are_told()
     for at, others in candidates.of_others(now) if are_told else ():
         busy[at] += others
-    for at in failing(figures):
+    for at in candidates.failing():
         busy[at] += figures[at].recent_failures(now)
-    if are_told or has_learned(figures):
+    if are_told or candidates.has_learned():
         return busy, with_guesses(candidates, figures, now)
     return busy, candidates.slots
 

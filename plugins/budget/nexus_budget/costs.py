@@ -61,6 +61,12 @@ def estimate(
     return Estimate(rate, prompt, completion, cost, requirements.is_stream, bool(requirements.answers))
 
 
+def tokens_of(requirements: Requirements, assumed_output_tokens: int) -> int:
+    """Return the most tokens that a request may take, of its prompts and its answers together."""
+    prompt = requirements.prompt_tokens + requirements.further_prompt_tokens
+    return prompt + (requirements.max_tokens or assumed_output_tokens) * requirements.answers
+
+
 def spent(outcome: AttemptOutcome, estimated: Estimate, meter: TextMeter) -> tuple[Decimal, Counted]:
     """Return the cost of an attempt, and how it was counted."""
     rate = estimated.rate

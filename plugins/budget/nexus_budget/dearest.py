@@ -1,6 +1,8 @@
 """The dearest price of all candidates: a limit that it keeps need not be compared with each of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from math import inf
 from typing import Final
 
 from nexus.api import Backend, RoutingIntent
@@ -10,31 +12,53 @@ MAX_CACHED: Final = 1024
 """Models; clients choose the names."""
 
 
+class Dearest:
+    """A price that no candidate exceeds in any part."""
+
+    __slots__ = ("_covered", "offers", "rate")
+
+    def __init__(self, offers: Sequence[tuple[Backend, str]], rate: Rate) -> None:
+        self.offers = offers
+        self.rate = rate
+        self._covered: dict[Decimal, float] = {}
+        """By a limit, of which policies have few."""
+
+    def covered_tokens(self, ceiling: Decimal) -> float:
+        """Return how many tokens, of whichever kind, certainly cost no more than *ceiling*."""
+        covered = self._covered.get(ceiling)
+        if covered is None:
+            rate = self.rate
+            each, left = max(rate.input_usd, rate.output_usd), ceiling - rate.request_usd
+            # One token less, as costs are rounded up.
+            covered = self._covered[ceiling] = inf if not each and left >= 0 else float(left / (each or 1) - 1)
+        return covered
+
+
 class DearestRates:
     """The highest price of each kind among the candidates of a request, cached for each model until they change."""
 
     def __init__(self, rate: Callable[[Backend, str], Rate]) -> None:
         self._rate = rate
-        self._known: dict[str, tuple[list[tuple[Backend, str]], Rate | None]] = {}
+        self._known: dict[str, Dearest] = {}
 
-    def of(self, intent: RoutingIntent) -> Rate | None:
-        """Return a price that no candidate exceeds in any part; None without candidates."""
+    def of(self, intent: RoutingIntent) -> Dearest | None:
+        """Return the dearest price; None without candidates."""
         offers = intent.offers()
+        if not offers:
+            return None
         known = self._known.get(intent.resolved_model)
-        if known is not None and known[0] == offers:
-            return known[1]
+        if known is not None and known.offers == offers:
+            return known
         # Most backends share a few prices, each of which is one object.
         rates = {id(rate): rate for backend, model in offers for rate in (self._rate(backend, model),)}.values()
-        dearest = None
-        if rates:
-            dearest = Rate(
-                input_usd=max(rate.input_usd for rate in rates),
-                output_usd=max(rate.output_usd for rate in rates),
-                request_usd=max(rate.request_usd for rate in rates),
-                source="configured",
-                is_paid=any(rate.is_paid for rate in rates),
-            )
+        dearest = Rate(
+            input_usd=max(rate.input_usd for rate in rates),
+            output_usd=max(rate.output_usd for rate in rates),
+            request_usd=max(rate.request_usd for rate in rates),
+            source="configured",
+            is_paid=any(rate.is_paid for rate in rates),
+        )
         if len(self._known) >= MAX_CACHED:
             self._known.clear()
-        self._known[intent.resolved_model] = offers, dearest
-        return dearest
+        known = self._known[intent.resolved_model] = Dearest(offers, dearest)
+        return known

@@ -9,7 +9,7 @@ from nexus_budget.account import Shortfall
 from nexus_budget.book import Book
 from nexus_budget.budget import Budget
 from nexus_budget.config import BudgetConfig
-from nexus_budget.costs import WITHOUT_TOKENS, Estimate, estimate
+from nexus_budget.costs import WITHOUT_TOKENS, Estimate, estimate, tokens_of
 from nexus_budget.dearest import DearestRates
 from nexus_budget.holds import HeadersHold, PaidHold, month_headers
 from nexus_budget.prices import PriceBook, Rate
@@ -159,7 +159,11 @@ class BudgetReconciler(Reconciler):
             # There, an assumed price for each request takes the place of one that is not known.
             return False
         dearest = self._dearest.of(intent)
-        return dearest is None or self._estimate(intent, dearest).cost_usd <= ceiling
+        if dearest is None:
+            return True
+        # Mostly, whole numbers decide: the exact cost takes ten times as long.
+        tokens = tokens_of(intent.requirements, self._config.assumed_output_tokens)
+        return tokens <= dearest.covered_tokens(ceiling) or self._estimate(intent, dearest.rate).cost_usd <= ceiling
 
     def _too_dear(self, intent: RoutingIntent, rate: Rate, ceiling: Decimal | None) -> Verdict | None:
         if ceiling is None or rate.is_free:

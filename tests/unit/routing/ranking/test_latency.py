@@ -3,8 +3,8 @@
 import pytest
 
 from nexus.domain.request import Requirements
-from nexus.routing.ranking.candidates import Candidates
-from nexus.routing.ranking.latency import VALID_S, Latencies, expected_doublings, latency_points
+from nexus.routing.ranking.candidates import VALID_S, Candidates
+from nexus.routing.ranking.latency import Latencies, expected_doublings, latency_points
 from nexus.testing.builders import MODEL, make_backend
 
 NOW = 1000.0
