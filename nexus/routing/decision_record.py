@@ -53,10 +53,8 @@ class Request(msgspec.Struct, frozen=True):
     def wants_explanation(self) -> bool:
         return bool(self.headers) and self.headers.get(EXPLAIN_HINT, "").strip().lower() in _YES
 
-    def for_record(self) -> "Request":
-        """Return it without the hashes of its prompt, if they are many."""
-        if len(self.requirements.prompt_blocks) <= MAX_RECORDED_BLOCKS:
-            return self
+    def without_blocks(self) -> "Request":
+        """Return it without the hashes of its prompt."""
         replace = msgspec.structs.replace
         return replace(self, requirements=replace(self.requirements, prompt_blocks=()))
 

@@ -13,7 +13,15 @@ from nexus.errors import StageFailed
 from nexus.routing import rejections
 from nexus.routing.core_stages.schedule import Schedule, route_reason
 from nexus.routing.decision import Decision, Reject, Reserved, Saturated
-from nexus.routing.decision_record import ConsideredModel, DecisionRecord, Request, Round, RoutingRules, StageLabel
+from nexus.routing.decision_record import (
+    MAX_RECORDED_BLOCKS,
+    ConsideredModel,
+    DecisionRecord,
+    Request,
+    Round,
+    RoutingRules,
+    StageLabel,
+)
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.model_names import resolution as names
 from nexus.routing.model_names.resolution import Resolution
@@ -87,20 +95,8 @@ class Router:
 
     def resolve_nameless(self, endpoint: Endpoint, kept: Kept | None, snapshot: FleetSnapshot) -> Resolution | None:
         """Resolve a request that names no model; None when it has to name one."""
-        made_by = self.resolve(kept.model, snapshot) if kept is not None and kept.model else None
-        if endpoint.model == "none":
-            return names.resolve_kept(kept, made_by, snapshot) if kept else names.resolve_endpoint(endpoint, snapshot)
-        if made_by is not None:
-            return made_by
-        name = None if endpoint.model == "own" else self.default_model
-        if endpoint.model == "body":
-            served = (endpoint.name, *self.translations.get(endpoint.name, ()))
-            name = name or next((model for e in served if (model := names.only_model(e, snapshot))), None)
-            return self.resolve(name, snapshot) if name else None
-        by_default = self.resolve(name, snapshot) if name else None
-        if by_default is not None and any(endpoint.name in b.endpoints for b, _ in by_default.candidates.values()):
-            return by_default
-        return names.resolve_endpoint(endpoint, snapshot)
+        served = (endpoint.name, *self.translations.get(endpoint.name, ()))
+        return names.Nameless(endpoint, served, kept, self.default_model).resolve(snapshot, self.resolve)
 
     def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
         """Return what *model* stands for; cached until the fleet changes."""
@@ -134,7 +130,8 @@ class Routing:
 
     def __init__(self, router: Router, request: Request) -> None:
         self.request = request
-        self.record = DecisionRecord(request.for_record(), router.rules, [])
+        is_short = len(request.requirements.prompt_blocks) <= MAX_RECORDED_BLOCKS
+        self.record = DecisionRecord(request if is_short else request.without_blocks(), router.rules, [])
         self._router = router
         self._reserve = router.pipeline.reserve
         self._wants_facts = bool(request.headers) and request.wants_explanation

@@ -1,7 +1,8 @@
 """The verdicts that are the same for many requests, remembered until the fleet changes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +23,10 @@ Marks = tuple[int, int, int]
 Versions = tuple[int | None, ...]
 """Of the stages whose verdicts may change while the fleet does not; None: a stage failed to say it."""
 
-Shape = tuple[str, str, str, bool, bool, bool, bool, bool]
+Shape = tuple[str, str, tuple[object, ...]]
+"""The model asked for, the endpoint, and what the verdicts may depend on of the requirements."""
+
+_NEEDS: Final = ("model", "needs_vision", "needs_tools", "needs_json", "needs_embeddings")
 
 
 class Verdicts(msgspec.Struct, frozen=True):
@@ -106,6 +110,8 @@ class VerdictMemo:
         self._stages = tuple(stages)
         self._last = max((at for at, stage in enumerate(stages) if stage.is_remembered), default=-1)
         self._is_bounded = any(stage.is_remembered and "context" in stage.facts for stage in stages)
+        by_stream = ("is_stream",) if any("stream" in stage.facts for stage in stages) else ()
+        self._needs_of: Callable[[Requirements], tuple[object, ...]] = attrgetter(*_NEEDS, *by_stream)
         self._versioned = tuple(stage for stage in stages if stage.is_remembered and stage.has_versions)
         self._versions: Versions = ()
         """Those that the stages had when a request was looked up last."""
@@ -120,7 +126,7 @@ class VerdictMemo:
         wanted = intent.requirements
         if self._versioned:
             self._versions = self._versions_now(intent)
-        shape = _shape(intent, resolution, wanted)
+        shape = resolution.requested, intent.endpoint.name, self._needs_of(wanted)
         known = self._known.get(shape)
         if known is not None and known.candidates is not resolution.candidates:
             # Another snapshot of the fleet, which may differ in nothing that counts.
@@ -154,7 +160,7 @@ class VerdictMemo:
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         steps = tuple(self._steps(intent, resolution, marks))
-        shape = _shape(intent, resolution, intent.requirements)
+        shape = resolution.requested, intent.endpoint.name, self._needs_of(intent.requirements)
         if None not in self._versions and self._versions == self._versions_now(intent):
             self._known[shape] = Known(resolution.candidates, intent.policies, max_tokens, steps, self._versions)
 
@@ -173,19 +179,6 @@ class VerdictMemo:
             before = mark
         if spared:
             yield Step(_spared(intent, spared), None, len(self._stages))
-
-
-def _shape(intent: RoutingIntent, resolution: Resolution, wanted: Requirements) -> Shape:
-    return (
-        wanted.model,
-        resolution.requested,
-        intent.endpoint.name,
-        wanted.is_stream,
-        wanted.needs_vision,
-        wanted.needs_tools,
-        wanted.needs_json,
-        wanted.needs_embeddings,
-    )
 
 
 def _has_none_to_judge(stage: Stage, resolution: Resolution) -> bool:

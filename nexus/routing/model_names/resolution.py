@@ -1,6 +1,6 @@
 """The backends that a request can go to, by the model that it names or by the lack of one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -44,6 +44,36 @@ def resolve(name: str, snapshot: FleetSnapshot, naming: Naming) -> Resolution:
     resolved = next((model for model in models if snapshot.having(model)), models[0] if models else name)
     every = (name, resolved, *meaning.way, *models, *(spelling for names in names_by_model for spelling in names))
     return Resolution(name, resolved, candidates, tuple(dict.fromkeys(every)), tuple(names_by_model))
+
+
+class Nameless(msgspec.Struct, frozen=True):
+    """A request that names no model."""
+
+    endpoint: Endpoint
+    served: tuple[str, ...]
+    """The name of its endpoint, and of those to which it can be translated."""
+    kept: Kept | None
+    """The object that it refers to, if the backend that keeps it is known."""
+    default_model: str | None
+
+    def resolve(
+        self, snapshot: FleetSnapshot, resolve_name: Callable[[str, FleetSnapshot], Resolution]
+    ) -> Resolution | None:
+        """Return the backends that it can go to; None when it has to name a model."""
+        endpoint, kept = self.endpoint, self.kept
+        made_by = resolve_name(kept.model, snapshot) if kept is not None and kept.model else None
+        if endpoint.model == "none":
+            return resolve_kept(kept, made_by, snapshot) if kept else resolve_endpoint(endpoint, snapshot)
+        if made_by is not None:
+            return made_by
+        name = None if endpoint.model == "own" else self.default_model
+        if endpoint.model == "body":
+            name = name or next((model for e in self.served if (model := only_model(e, snapshot))), None)
+            return resolve_name(name, snapshot) if name else None
+        by_default = resolve_name(name, snapshot) if name else None
+        if by_default is not None and any(endpoint.name in b.endpoints for b, _ in by_default.candidates.values()):
+            return by_default
+        return resolve_endpoint(endpoint, snapshot)
 
 
 def resolve_endpoint(endpoint: Endpoint, snapshot: FleetSnapshot) -> Resolution:

@@ -11,6 +11,9 @@ from nexus_tier.config import TierConfig, TierKeys
 STRICT: Final = "x-nexus-strict"
 FLEXIBLE: Final = "x-nexus-flexible"
 
+MAX_CACHED: Final = 1024
+"""Combinations of policies; a model and its fallback may have two different ones."""
+
 Mode = Literal["strict", "flexible"]
 
 
@@ -32,11 +35,24 @@ class Floors:
     def __init__(self, config: TierConfig) -> None:
         self._config = config
         self._usual = _lowest([(config.min_tier, config.allow_downgrade)], "strict")
+        self._by_policies: dict[tuple[int, ...], tuple[Sequence[Mapping[str, Any]], Floor]] = {}
+        """By the identities of policies, of which a configuration has few, those policies and their floor."""
 
     def of(self, intent: RoutingIntent) -> Floor:
         """Return what *intent* needs. Of several policies that apply, each must be satisfied."""
         if not intent.policies and not intent.headers:
             return self._usual
+        if intent.headers:
+            return self._find(intent)
+        key = tuple([id(keys) for keys in intent.policies])
+        known = self._by_policies.get(key)
+        if known is None:
+            if len(self._by_policies) >= MAX_CACHED:
+                self._by_policies.clear()
+            known = self._by_policies[key] = intent.policies, self._find(intent)
+        return known[1]
+
+    def _find(self, intent: RoutingIntent) -> Floor:
         config = self._config
         demands = [_demand(keys, config) for keys in intent.policies_of("tier")]
         return _lowest(demands or [(config.min_tier, config.allow_downgrade)], mode_of(intent.headers))
