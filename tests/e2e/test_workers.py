@@ -398,6 +398,22 @@ def test_all_workers_together_keep_the_limit_of_the_queue(nexus):
     assert statuses.count(200) == 50 - statuses.count(503)
 
 
+def test_the_other_worker_accepts_connections_until_the_successor_of_one_that_was_killed_serves(nexus):
+    killed, headers = pid_of(nexus, 1), {"X-Request-Id": "adopted"}
+    os.kill(killed, signal.SIGKILL)
+    replies = [ask(nexus.url, CHAT, chat("first", max_tokens=1), headers=headers).status for _ in range(20)]
+    has_successor = pid_of(nexus, 1) != killed
+
+    def served_by():
+        lines = nexus.log_lines("exchange_finished")
+        return [line["worker"] for line in lines if line.get("client_request_id") == "adopted"]
+
+    until(lambda: len(served_by()) == 20)
+    assert replies == [200] * 20
+    assert has_successor or set(served_by()) == {2}
+    until(lambda: workers_of(nexus)["ready"] == 2, within_s=20)
+
+
 def test_no_second_proxy_can_listen_at_the_port(nexus, tmp_path):
     command = [sys.executable, "-m", "nexus", "--no-discovery", "--port", str(nexus.port), "--workers", "2"]
 

@@ -1,6 +1,7 @@
 """Starts, reloads, drains and stops the proxy."""
 
 import asyncio
+import socket
 import time
 from collections import ChainMap
 from collections.abc import Awaitable, Callable, Mapping
@@ -184,6 +185,15 @@ class Nexus:
         """Record why a reload was refused; the old configuration stays in force."""
         self.state.rejected_reload = reason
         log.error("config_rejected", reason=reason)
+
+    async def serve_at(self, sock: socket.socket) -> asyncio.Server | None:
+        """Accept connections at *sock* too, until the server that is returned is closed; None: it is shutting down."""
+        if self.state.is_draining:
+            sock.close()
+            return None
+        server = await asyncio.get_running_loop().create_server(self._server, sock=sock, backlog=BACKLOG)
+        self._servers = [*(each for each in self._servers if each.is_serving()), server]
+        return server
 
     def shed(self, connections: int) -> None:
         """Close that many client connections, each after its current or next request."""

@@ -13,6 +13,7 @@ The parent
 ``balance``        which workers have more requests than their share
 The worker
 ``worker``         runs a proxy and obeys the parent
+``adoption``       accepts connections at the sockets of workers that have ended or hang
 ``inherited``      what a worker has of its parent instead of its own
 Both
 ``messages``       what they send each other

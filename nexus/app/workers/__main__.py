@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from itertools import chain
 
 import msgspec
 
@@ -50,7 +51,7 @@ def serve(index: int, version: str, channel: socket.socket) -> None:
     if version != __version__:
         raise StartError(f"Nexus {__version__} was installed while {version} runs; restart the proxy")
     orders = msgspec.msgpack.decode(receive(channel).payload, type=Orders)
-    for number in (channel.fileno(), orders.log_lock, *orders.sockets):
+    for number in (channel.fileno(), orders.log_lock, *orders.sockets, *chain(*orders.others.values())):
         # The parent has passed them on; a program that a plugin starts would keep the port open after the worker's end.
         os.set_inheritable(number, False)  # noqa: FBT003 - its only parameter
     logs.share(orders.log_lock, worker=index)

@@ -57,6 +57,8 @@ class Orders(msgspec.Struct, frozen=True):
     configuration: Configuration
     sockets: tuple[int, ...]
     """The descriptors of the sockets to accept connections at."""
+    others: Mapping[int, tuple[int, ...]]
+    """Those of the other workers' sockets, by their numbers; empty if all have the same."""
     url: str
     """The address of the proxy for clients on this machine."""
     index: int
@@ -113,6 +115,8 @@ class Counts(msgspec.Struct, frozen=True):
 
     wanted: int
     ready: int
+    unattended: tuple[int, ...] = ()
+    """The numbers of those that accept no connections: the others do that for them."""
 
 
 class Busy(msgspec.Struct, frozen=True):

@@ -182,16 +182,18 @@ class Parent:
                 sock.close()
 
     async def _launch(self, index: int) -> Child:
-        descriptors = tuple(sock.fileno() for sock in self._sockets[index - 1])
+        groups = {number: tuple(map(socket.socket.fileno, group)) for number, group in enumerate(self._sockets, 1)}
+        descriptors = groups[index]
         orders = Orders(
             configuration=self._configuration,
             sockets=descriptors,
+            others={number: group for number, group in groups.items() if group != descriptors},
             url=self._listening.url,
             index=index,
             workers=self._count,
             log_lock=self._log_lock,
         )
-        files = (*descriptors, self._log_lock)
+        files = {self._log_lock}.union(*groups.values())
         return await Child.launch(index, orders, on_channel=self._join, files=files)
 
     def _join(self, child: Child) -> None:

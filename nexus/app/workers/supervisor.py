@@ -88,7 +88,14 @@ class Supervisor:
 
     @property
     def counts(self) -> Counts:
-        return Counts(wanted=self._count, ready=len(self.ready))
+        return Counts(wanted=self._count, ready=len(self.ready), unattended=self._unattended())
+
+    def _unattended(self) -> tuple[int, ...]:
+        """Return the workers at whose sockets others accept connections: none while all start or stop."""
+        if self._are_ready is not None or self._stopping.is_set():
+            return ()
+        attending = {child.index for child in self.ready if child not in self._silent}
+        return tuple(index for index in range(1, self._count + 1) if index not in attending)
 
     @property
     def is_alive(self) -> bool:
@@ -217,11 +224,13 @@ class Supervisor:
         )
         self._on_silence(child, is_silent=True)
         self._silent.add(child)
+        self._count_changed()
         try:
             if not await child.answers(within_s - SILENT_S):
                 return False
         finally:
             self._silent.discard(child)
+            self._count_changed()
         if not child.is_gone.is_set():
             log.info("worker_answers_again", worker=child.index, pid=child.pid)
             self._on_silence(child, is_silent=False)

@@ -14,6 +14,7 @@ from nexus.app.composition.blueprint import Blueprint, build_blueprint
 from nexus.app.process import interpreter, memory
 from nexus.app.process.accept_queue import SETTLE_S
 from nexus.app.running.nexus import Nexus
+from nexus.app.workers.adoption import Adoption
 from nexus.app.workers.inherited import InheritedResources
 from nexus.app.workers.messages import Busy, Counts, Failed, Finish, Orders, Prepare, Ready, Refused, Shed, Stop
 from nexus.errors import NexusError
@@ -45,6 +46,7 @@ class Worker:
         self._socket = sock
         self._channel = Channel("parent")
         self._nexus = Nexus(blueprint, InheritedResources(orders, self._channel, blueprint))
+        self._adoption = Adoption(orders.others, self._nexus.serve_at)
         self._generation = orders.configuration.generation
         self._stops: asyncio.Queue[Stop] = asyncio.Queue()
         self._is_over = False
@@ -139,6 +141,7 @@ class Worker:
 
     def _note_counts(self, counts: Counts) -> None:
         self._nexus.state.workers = Workers(counts.wanted, counts.ready)
+        self._adoption.attend(counts.unattended)
 
     def _shed(self, shed: Shed) -> None:
         self._nexus.shed(shed.connections)

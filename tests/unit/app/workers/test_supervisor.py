@@ -348,6 +348,26 @@ async def test_a_worker_that_hangs_for_a_moment_is_reported_and_goes_on(log, mon
     await scene.supervisor.stop(Stop())
 
 
+async def test_the_others_learn_which_workers_accept_no_connections(monkeypatch):
+    monkeypatch.setattr(supervisor, "PING_EVERY_S", 0.001)
+    scene = Scene()
+    await scene.supervisor.start()
+
+    def unattended():
+        return [payload.unattended for topic, payload in scene.latest(2).told if topic == "workers"]
+
+    at_start = unattended()
+    scene.latest(1).silences = 1
+    await scene.until(lambda: len(scene.silences) == 2)
+    while_silent = unattended()[len(at_start) :]
+    scene.latest(1).end()
+    await scene.until(lambda: len(scene.launched) == 3 and scene.supervisor.counts.ready == 2)
+    while_ended = unattended()[len(at_start) + len(while_silent) :]
+    await scene.supervisor.stop(Stop())
+
+    assert (set(at_start), while_silent, while_ended) == ({()}, [(1,), ()], [(1,), ()])
+
+
 async def test_the_workers_are_alive_as_long_as_one_answers_or_starts(monkeypatch):
     monkeypatch.setattr(supervisor, "PING_EVERY_S", 0.001)
     scene = Scene()
