@@ -77,9 +77,15 @@ class Pipeline:
             for step in known.steps:
                 if step.spared is not None:
                     step.spared.apply(intent)
-                if step.called is not None:
+                called = step.called
+                if called is None:
+                    continue
+                if called.can_rest and called.is_resting(intent):
+                    intent.spent_s.append(0.0)
+                    called.counters.durations.observe(0.0)
+                else:
                     excluded_before = len(intent.excluded)
-                    before = self._call(step.called, intent, before)
+                    before = self._call(called, intent, before)
                     if len(intent.excluded) != excluded_before:
                         # The stages after it have fewer candidates to judge than those that are remembered.
                         before = self._call_from(step.next_position, intent, before, [])

@@ -48,6 +48,7 @@ class Candidates:
         "_figures",
         "_guessable",
         "_has_learned",
+        "_knees",
         "_others",
         "_places",
         "_reports",
@@ -71,10 +72,11 @@ class Candidates:
         self.slots: Final = [certain_slots(*offer) for offer in offers]
         """How many requests each works on at once, as far as that is certain."""
         self.kept: tuple[Sequence[float], Sequence[float]] | None = None
-        """What the strategy adds for their priorities, and their scores while none is busy or slow; None: not computed
-        yet."""
+        """What the strategy finds once: their scores while none is busy or slow, and by how much these fall with each
+        request until their points fall at another rate; None: not computed yet."""
         self._places: dict[str, int] | None = None
         self._declines: list[Decline] | None = None
+        self._knees: list[float] | None = None
         self._guessable: dict[str, list[int]] | None = None
         self._figures: list[ModelLoad] = []
         self._failing: list[int] = []
@@ -105,6 +107,13 @@ class Candidates:
                 if not (is_certain or (facts is not None and facts.max_in_flight)):
                     self._guessable.setdefault(backend.kind.name, []).append(at)
         return self._guessable
+
+    @property
+    def knees(self) -> list[float]:
+        """Up to how many requests the load points of each fall evenly."""
+        if self._knees is None:
+            self._knees = [until for until, _ in self.declines]
+        return self._knees
 
     @property
     def declines(self) -> "list[Decline]":

@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from operator import gt, mul, sub
 from random import Random
 from time import monotonic
 from typing import ClassVar, Final
@@ -13,7 +14,7 @@ from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
 from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer
-from nexus.routing.ranking.candidates import Candidates, decline
+from nexus.routing.ranking.candidates import Candidates
 from nexus.routing.ranking.latency import FREE_DOUBLINGS, Latencies, latency_points
 from nexus.routing.ranking.ranking import ListedScores, Scores
 from nexus.routing.ranking.scoring import (
@@ -162,30 +163,28 @@ class Smart(Strategy):
 
         :param relative: the requests that it is busy with, relative to its share where shares differ.
         """
-        weight, by_latency, doublings, declines = self._load, self._latency, turn.doublings, candidates.declines
-        idle, fast = 100.0 * weight, 100.0 * by_latency
-        kept = candidates.kept
-        if kept is None:
-            added = [priority * self._priority for priority in candidates.priorities]
-            kept = candidates.kept = added, [(idle + fast + points) / 100 for points in added]
-        by_priority, best = kept
-        are_fast = doublings is None or max(doublings) - turn.fastest <= FREE_DOUBLINGS
-        if are_fast and not any(relative):
-            return best
-        if slots is not candidates.slots:
-            declines = [decline(backend, slots[at]) for at, (backend, _) in enumerate(candidates.offers)]
-        loads = [
-            100.0 - fall * requests / until
-            if requests <= until
-            else load_points(candidates.offers[at][0], requests, slots[at])
-            for at, (requests, (until, fall)) in enumerate(zip(relative, declines, strict=True))
-        ]
-        if doublings is None or are_fast:
-            return [(weight * load + fast + points) / 100 for load, points in zip(loads, by_priority, strict=True)]
+        weight, by_latency, doublings = self._load, self._latency, turn.doublings
+        if candidates.kept is None:
+            candidates.kept = (
+                [weight + by_latency + points * self._priority / 100 for points in candidates.priorities],
+                [weight / 100 * fall / until if until else 0.0 for until, fall in candidates.declines],
+            )
+        points, slopes = candidates.kept
+        if any(relative):
+            # Mostly, all points fall evenly: then a hundred are computed in C.
+            if slots is candidates.slots and not any(map(gt, relative, candidates.knees)):
+                points = list(map(sub, points, map(mul, slopes, relative)))
+            else:
+                points = [
+                    best - weight * (100.0 - load_points(candidates.offers[at][0], requests, slots[at])) / 100
+                    for at, (best, requests) in enumerate(zip(points, relative, strict=True))
+                ]
+        if doublings is None or max(doublings) - turn.fastest <= FREE_DOUBLINGS:
+            return points
         fastest = turn.fastest
         return [
-            (weight * load + latency_points(doubling, fastest) * by_latency + points) / 100
-            for load, doubling, points in zip(loads, doublings, by_priority, strict=True)
+            best - by_latency * (100.0 - latency_points(doubling, fastest)) / 100
+            for best, doubling in zip(points, doublings, strict=True)
         ]
 
     def reason(self, backend: Backend, score: float) -> str:

@@ -48,6 +48,7 @@ class Stage:
         "_forget",
         "_is_quiet",
         "_reconciler",
+        "can_rest",
         "counts",
         "facts",
         "has_versions",
@@ -84,6 +85,8 @@ class Stage:
             self.reserve = self._reserve
         kind = type(stage)
         self._is_quiet = stage.is_quiet if kind.is_quiet is not Reconciler.is_quiet else None
+        self.can_rest: Final = self._is_quiet is not None
+        """Whether it says of each request if it has anything to decide."""
         self.counts: Final = kind.count is not Reconciler.count
         """Whether it counts its verdicts."""
         self.facts: Final[frozenset[Fact]] = stage.depends_on or frozenset()
@@ -222,6 +225,19 @@ class Stage:
         took_s = self._clock() - began
         if self.health.streaks or took_s > SLOW_S:
             self.took("count", took_s)
+
+    def is_resting(self, intent: RoutingIntent) -> bool:
+        """Whether it says that it has nothing to decide; False when that fails, as it is then called."""
+        try:
+            return (
+                self._is_quiet is not None
+                and not intent.headers
+                and (self._is_quiet(intent.snapshot, intent.requirements) is True)
+            )
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
+            return False
 
     def _reconcile(self, intent: RoutingIntent) -> None:
         if (

@@ -374,3 +374,18 @@ def test_a_hold_of_an_idle_stage_that_may_hold_is_asked_for(routed, routing):
 class Held(Hold):
     def settle(self, outcome):
         pass
+
+
+def test_a_quiet_stage_whose_claim_fails_is_called_and_fails_there(routed, routing):
+    class Broken(Quiet):
+        def is_quiet(self, snapshot, requirements):
+            raise ValueError("for the test")
+
+    router, fleet = routed(Broken())
+
+    with capture_logs() as logs:
+        for _ in range(2):
+            routing(router).next(fleet)
+
+    assert [log["part"] for log in logs if log["event"] == "stage_skipped"] == ["reconcile"]
+    assert router.pipeline.stages[1].counters.failures["reconcile"] == 2
