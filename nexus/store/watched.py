@@ -18,8 +18,10 @@ _T = TypeVar("_T")
 class WatchedStore(Store):
     """Another store, with its last failure and the number of failures."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, is_logged: bool = True) -> None:
+        """:param is_logged: whether failures are logged here, and not by another process that has the store."""
         self._store = store
+        self._is_logged = is_logged
         self.survives_restart = store.survives_restart  # type: ignore[misc]
         self.is_shared = store.is_shared  # type: ignore[misc]
         self.failure: str | None = None
@@ -88,7 +90,7 @@ class WatchedStore(Store):
             raise
         except StoreError as exc:
             self.failures_total += 1
-            if self.failure is None:
+            if self.failure is None and self._is_logged:
                 log.error("store_failed", reason=str(exc))  # noqa: TRY400 - the reason is enough for operators
             self.failure = str(exc)
             raise
@@ -98,4 +100,5 @@ class WatchedStore(Store):
     def _succeeded(self) -> None:
         if self.failure is not None:
             self.failure = None
-            log.info("store_recovered")
+            if self._is_logged:
+                log.info("store_recovered")

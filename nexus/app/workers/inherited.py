@@ -41,7 +41,8 @@ class InheritedResources(OwnResources):
     async def open_store(self, blueprint: Blueprint) -> WatchedStore:
         del blueprint
         await self._store.open()
-        return WatchedStore(self._store)
+        # The parent logs its failures, once for all workers.
+        return WatchedStore(self._store, is_logged=False)
 
     async def listen(self, blueprint: Blueprint, *, may_move: bool) -> Listening:
         del blueprint, may_move

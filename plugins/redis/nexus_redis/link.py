@@ -83,6 +83,8 @@ class Link:
         """The keys of changes that were sent and not answered, at most those of one round trip."""
         self._sending: asyncio.Task[Any] | None = None
         self._recovering: asyncio.Task[Any] | None = None
+        self._rounds = 0
+        """Round trips that were answered."""
         self._is_closed = False
 
     async def open(self) -> None:
@@ -109,7 +111,7 @@ class Link:
         :raises StoreError: it failed; as :class:`StoreOutcomeUnknown`, the change may have been made.
         """
         self._refuse()
-        call = Call(script, words, key)
+        call, rounds = Call(script, words, key), self._rounds
         self._waiting.append(call)
         if self._sending is None:
             self._sending = tasks.start(self._send(), name="redis-calls")
@@ -118,7 +120,8 @@ class Link:
                 # A caller that leaves cancels only its answer, not the round trip.
                 return await call.answer
         except TimeoutError:
-            reason = f"it did not answer within {self._timeout_s:g} s" if call.is_sent else "it is overloaded"
+            is_silent = call.is_sent or rounds == self._rounds
+            reason = f"it did not answer within {self._timeout_s:g} s" if is_silent else "it is overloaded"
             kind = StoreOutcomeUnknown if call.is_sent and key is not None else StoreError
             raise kind(f"store {self._place}: {reason}") from None
 
@@ -156,6 +159,7 @@ class Link:
         except DOWN as exc:
             self._trip(calls, exc)
             return
+        self._rounds += 1
         for call, answer in zip(calls, answers, strict=True):
             if isinstance(answer, ReadOnlyError):
                 # The server was made a replica: another one is the primary now.
@@ -225,7 +229,7 @@ class Link:
             reason = f"it is a node of a cluster without these keys ({exc}); give the address of the one that has them"
         elif isinstance(exc, MasterNotFoundError):
             reason = REFUSED_BY_SENTINELS if "Authentication" in str(exc) else NO_PRIMARY
-        elif isinstance(exc, NoConnectionError) and isinstance(cause := exc.__cause__ or exc.__context__, OSError):
+        elif isinstance(exc, NoConnectionError) and (cause := _of_system(exc)) is not None:
             reason = f"no connection: {_words(cause)}"
         elif isinstance(exc, TimeoutError):
             reason = f"it did not answer within {self._timeout_s:g} s"
@@ -237,6 +241,18 @@ class Link:
 
     def _has_password(self) -> bool:
         return self._client.connection_pool.connection_kwargs.get("password") is not None
+
+
+def _of_system(exc: BaseException) -> OSError | None:
+    """Return the system's error that led to *exc*, which redis-py may have raised again and again; None: none did."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = exc
+    while cause is not None and cause not in seen:
+        if isinstance(cause, OSError) and not isinstance(cause, TimeoutError):
+            return cause
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _words(exc: OSError) -> str:

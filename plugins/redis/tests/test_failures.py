@@ -15,6 +15,7 @@ from nexus.testing.waiting import eventually
 from nexus_redis import hints
 from nexus_redis import link as link_module
 from nexus_redis.config import RedisConfig
+from nexus_redis.server import client_of
 from nexus_redis.store import RedisStore
 
 QUICK_S = 0.1
@@ -195,6 +196,25 @@ async def test_a_server_that_restarts_with_its_data_is_found_again(own_server, o
 async def test_a_thousand_calls_share_round_trips(server, opened):
     async with opened(server, timeout_seconds=5) as store:
         assert sorted(await asyncio.gather(*(store.add("n", 1) for _ in range(1000)))) == list(range(1, 1001))
+
+
+async def test_calls_that_wait_for_a_server_that_hangs_do_not_say_that_it_is_overloaded(own_server, opened):
+    server = own_server()
+    async with opened(server) as store:
+        server.hang()
+        results = await asyncio.gather(*(store.get("n") for _ in range(300)), return_exceptions=True)
+        server.go_on()
+
+        assert {str(result).partition(": ")[2] for result in results} == {"it did not answer within 0.25 s"}
+        await recovered(store)
+
+
+def test_the_error_of_the_system_is_found_below_those_of_the_library():
+    link, refused = link_module.Link(client_of(RedisConfig()), "a:1", 0.25), ConnectionRefusedError(111, "address")
+    first, second = link_module.NoConnectionError("Error 111"), link_module.NoConnectionError("Error 111")
+    second.__context__, first.__context__ = first, refused
+
+    assert link._said(second) == "store a:1: no connection: Connection refused"
 
 
 async def test_more_calls_than_may_wait_are_refused_at_once(own_server, opened):

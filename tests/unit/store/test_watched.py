@@ -34,6 +34,20 @@ async def test_a_failure_is_logged_once_until_the_next_success():
     assert [line["event"] for line in logs] == ["store_failed", "store_recovered"]
 
 
+async def test_a_failure_that_another_process_logs_is_only_counted():
+    sick = Sick()
+    store = WatchedStore(sick, is_logged=False)
+    await store.open()
+
+    with capture_logs() as logs:
+        with pytest.raises(StoreError):
+            await store.get("a")
+        sick.is_sick = False
+        await store.get("a")
+
+    assert (store.failures_total, logs) == (1, [])
+
+
 async def test_a_fault_of_the_caller_is_no_failure_of_the_store():
     store = WatchedStore(MemoryStore())
     await store.open()
