@@ -274,8 +274,13 @@ def _blocks(chance: Random) -> tuple[int, ...]:
     return tuple([hash((conversation, number)) for number in range(length)])
 
 
+_IDS: Final = map("req-{}".format, count())
+"""Stages count a request once, however often a backend is searched for it."""
+
+
 def _decide(router: Router, fleet: FleetSnapshot, asked: Requirements) -> None:
-    routing = router.begin(request_id="r", endpoint=CHAT, requirements=asked, headers={}, received_unix_s=BEGAN_UNIX_S)
+    id_ = next(_IDS)
+    routing = router.begin(request_id=id_, endpoint=CHAT, requirements=asked, headers={}, received_unix_s=BEGAN_UNIX_S)
     reserved = routing.next(fleet)
     assert isinstance(reserved, Reserved), reserved
     backend = reserved.backend

@@ -22,7 +22,7 @@ from nexus.routing.core_stages.half_open import begin_probing, is_tried
 from nexus.routing.core_stages.holding_back import AT_ITS_LIMIT_FOR_MODEL, refusal_for_model
 from nexus.routing.core_stages.known_load import load_facts, load_sentence, requests
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.ranking.candidates import RememberedCandidates
+from nexus.routing.ranking.candidates import Candidates, RememberedCandidates
 from nexus.routing.ranking.ranking import Ranking
 from nexus.routing.ranking.scoring import Ranked, busy_requests
 from nexus.routing.ranking.strategies import ONLY_ONE, STRATEGIES, Strategy
@@ -44,6 +44,9 @@ BUSY_FACTOR: Final = 0.01
 SILENT_FACTOR: Final = 0.05
 """A backend that has been silent for longer than answers take comes after the others, but before one that is too busy
 to answer probes."""
+
+
+_NONE_JUDGED: Final = (None, Candidates(()))
 
 
 class Odd(msgspec.Struct, frozen=True):
@@ -82,6 +85,8 @@ class Schedule(Reconciler):
         self._strategy_name = strategy
         self._odd = Odd.of(FleetSnapshot())
         self._candidates = RememberedCandidates()
+        self._judged: tuple[RoutingIntent | None, Candidates] = _NONE_JUDGED
+        """The intent that was judged last, until it is ranked, and its candidates as they were then."""
         self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), self._chance, clock)
 
     @property
@@ -93,7 +98,7 @@ class Schedule(Reconciler):
         if odd:
             self._judge_odd(intent, odd)
         if len(intent.survivors) > 1:
-            self._weigh_silent(intent, intent.offers())
+            self._weigh_silent(intent)
 
     def _judge_odd(self, intent: RoutingIntent, odd: tuple[str, ...]) -> None:
         for name in odd:
@@ -105,11 +110,12 @@ class Schedule(Reconciler):
             else:
                 self._judge_failing(intent, backend, model)
 
-    def _weigh_silent(self, intent: RoutingIntent, offers: list[tuple[Backend, str]]) -> None:
+    def _weigh_silent(self, intent: RoutingIntent) -> None:
         is_stream = intent.requirements.is_stream
-        candidates = self._candidates.of(offers, intent.resolved_model)
+        candidates = self._candidates.of(intent.offers(), intent.resolved_model)
+        self._judged = intent, candidates
         silent = candidates.silent(self._clock(), is_stream=is_stream)
-        for backend, model in offers if silent else ():
+        for backend, model in candidates.offers if silent else ():
             # A server that has restarted since has no figures left, and so is not silent any more.
             figures = backend.load.models.get(model)
             if backend.name in silent and backend in intent and figures is not None:
@@ -167,7 +173,10 @@ class Schedule(Reconciler):
             name, factors, avoided = sole.backend.name, factors or {}, avoided or frozenset()
             score = sole.score * factors.get(name, 1.0)
             return (msgspec.structs.replace(sole, score=score, is_avoided=name in avoided),)
-        candidates = self._candidates.of([*survivors.values()], intent.resolved_model)
+        judged, candidates = self._judged
+        self._judged = _NONE_JUDGED
+        if judged is not intent or len(candidates.offers) != len(survivors):
+            candidates = self._candidates.of([*survivors.values()], intent.resolved_model)
         scores = self._strategy.rank(candidates, intent.resolved_model, intent.requirements)
         return Ranking(scores, factors, avoided, self._odd_of(intent.snapshot).unhealthy, candidates.places)
 

@@ -1,6 +1,7 @@
 """What strategies divide the work by: how busy candidates are, their shares, and turns."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat, starmap
 from math import copysign, log, log2
 from typing import Final
 
@@ -243,7 +244,7 @@ class Turns:
         # waits for part of one; otherwise it would come first however small its share.
         credit, first_wait = (CREDITED_TURNS, 1.0) if candidates.by_share else (0.0, 1e-6)
         fastest = min(doublings) if doublings else 0.0
-        draws = [draw() for _ in candidates.offers]
+        draws = list(starmap(draw, repeat((), len(candidates.offers))))
         turn = Turn(candidates.offers, doublings, fastest, now, through, credit, first_wait, draws)
         self.last = turn, candidates
         return turn

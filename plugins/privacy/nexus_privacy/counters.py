@@ -1,7 +1,7 @@
 """Counts restricted requests and the backends that they excluded; the counts outlive reloads."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from nexus.api import Measure, RoutingIntent, Sample
@@ -24,21 +24,25 @@ class RestrictionCounters:
     def __init__(self) -> None:
         self._requests = dict.fromkeys(SOURCES, 0)
         self._backends = dict.fromkeys(SOURCES, 0)
-        self._counted: OrderedDict[tuple[str, float], set[str]] = OrderedDict()
+        self._counted: OrderedDict[tuple[str, float], Sequence[str]] = OrderedDict()
         """By request, the names of the excluded backends."""
 
-    def note(self, intent: RoutingIntent, source: Source, excluded: Iterable[str]) -> None:
-        """Count a restricted request and the names of the *excluded* backends."""
+    def note(self, intent: RoutingIntent, source: Source) -> None:
+        """Count a restricted request and the backends that were excluded for it."""
         request = intent.request_id, intent.received_unix_s
+        excluded = [verdict.backend for verdict in intent.excluded]
         counted = self._counted.get(request)
         if counted is None:
-            counted = self._counted[request] = set()
+            self._counted[request] = excluded
             self._requests[source] += 1
+            self._backends[source] += len(excluded)
             if len(self._counted) > MAX_REMEMBERED:
                 self._counted.popitem(last=False)
-        new = set(excluded) - counted
-        counted |= new
+            return
+        # Few requests are searched for more than once.
+        new = {*excluded}.difference(counted)
         self._backends[source] += len(new)
+        self._counted[request] = [*counted, *new]
 
     def measures(self) -> Iterator[Measure]:
         """Return the metrics."""

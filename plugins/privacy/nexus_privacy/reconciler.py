@@ -50,7 +50,7 @@ class PrivacyReconciler(Reconciler):
     def count(self, intent: RoutingIntent) -> None:
         source = demanded_by(intent, self._config.default)
         if source is not None:
-            self._counters.note(intent, source, [verdict.backend for verdict in intent.excluded])
+            self._counters.note(intent, source)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         source = demanded_by(intent, self._config.default)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from nexus.api import AttemptOutcome, Backend, Ending, Hold, Measure, Priority, Reconciler, RoutingIntent, TokenUsage
 from nexus_tier.config import TierConfig
-from nexus_tier.counters import Objection, TierCounters
+from nexus_tier.counters import TierCounters
 from nexus_tier.floor import STRICT, Floor, Floors
 
 LOWEST: Final = 1
@@ -48,9 +48,7 @@ class TierReconciler(Reconciler):
     def count(self, intent: RoutingIntent) -> None:
         floor = self._floors.of(intent)
         if floor.wanted > LOWEST:
-            objections: list[tuple[Objection, str]] = [("excluded", verdict.backend) for verdict in intent.excluded]
-            objections += [("avoided", verdict.backend) for verdict in intent.avoided]
-            self._counters.note(intent, floor.mode, objections)
+            self._counters.note(intent, floor.mode)
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         tier = intent.tier_of(backend)

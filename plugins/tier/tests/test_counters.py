@@ -65,7 +65,7 @@ def test_what_is_remembered_of_requests_is_bounded(monkeypatch):
     counted = TierCounters()
 
     for minute in range(5):
-        counted.note(make_intent(received_at=f"2026-05-01T12:0{minute}"), "strict", [])
+        counted.note(make_intent(received_at=f"2026-05-01T12:0{minute}"), "strict")
 
     assert len(counted._counted) == 2
 
