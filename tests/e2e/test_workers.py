@@ -454,14 +454,25 @@ def test_a_service_that_does_not_start_in_a_worker_ends_the_proxy_with_its_reaso
     )
 
 
+def is_refused(nexus):
+    try:
+        socket.create_connection(("127.0.0.1", nexus.port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_workers_finish_their_streams_and_end_when_the_parent_is_gone(simulator, tmp_path):
     with run_nexus(tmp_path, CONFIG + table_of(simulator)) as nexus, ThreadPoolExecutor(STREAMS) as clients:
         nexus.wait_for_log("started", 3, within_s=20)
-        streams = [clients.submit(stream, nexus, 20) for _ in range(STREAMS)]
+        streams = [clients.submit(stream, nexus, 50) for _ in range(STREAMS)]
         time.sleep(0.5)
 
         nexus.process.kill()
 
+        # So that another proxy can have the port at once, although the streams go on.
+        until(lambda: is_refused(nexus), within_s=2)
+        assert not any(each.done() for each in streams)
         assert all(each.result() for each in streams)
         nexus.wait_for_log("stopped", 2, within_s=10)
         with pytest.raises(OSError, match="refused"):

@@ -28,8 +28,19 @@ class Adoption:
         self._served: dict[int, list[asyncio.Server]] = {}
         self._changing: asyncio.Task[None] | None = None
 
+    def close(self) -> None:
+        """Close the descriptors: as long as a process has one, the kernel completes connections that nothing accepts.
+
+        Servers that have adopted a socket have a descriptor of their own, and are closed with those of this worker.
+        """
+        for number in {number for group in self._sockets.values() for number in group}:
+            os.close(number)
+        self._sockets, self._wanted = {}, frozenset(self._served)
+
     def attend(self, workers: Iterable[int]) -> None:
         """Serve at the sockets of these workers, and of no others but this one."""
+        if not self._sockets:
+            return
         self._wanted = frozenset(workers) & self._sockets.keys()
         if self._changing is None and self._wanted != self._served.keys():
             self._changing = tasks.start(self._change(), name="adopt sockets")
@@ -49,5 +60,7 @@ class Adoption:
             self._changing = None
 
     async def _servers_of(self, worker: int) -> list[asyncio.Server]:
-        served = [await self._serve(socket.socket(fileno=os.dup(number))) for number in self._sockets[worker]]
+        # All at once: afterwards, the numbers may be closed, and stand for other files.
+        sockets = [socket.socket(fileno=os.dup(number)) for number in self._sockets.get(worker, ())]
+        served = [await self._serve(sock) for sock in sockets]
         return [server for server in served if server is not None]

@@ -116,6 +116,7 @@ class Worker:
 
     async def _drain(self, stop: Stop) -> None:
         """Stop the proxy; a further order to stop replaces the one before."""
+        self._adoption.close()
         while True:
             ending = tasks.start(
                 self._nexus.stop(

@@ -1,6 +1,7 @@
 """A worker accepts connections at the sockets of others while they do not."""
 
 import asyncio
+import os
 import socket
 
 import pytest
@@ -82,6 +83,22 @@ async def test_the_last_order_counts(scene):
     await scene.attend(3)
 
     assert (await scene.answers(2), await scene.answers(3)) == (False, True)
+
+
+async def test_after_the_close_no_connection_is_completed_for_a_socket_that_its_owners_have_closed(scene):
+    await scene.attend(2)
+    inherited = {number: (os.dup(sock.fileno()),) for number, sock in scene.sockets.items()}
+    drained = Adoption(inherited, scene._serve)
+    drained.attend((3,))
+    drained.close()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    drained.attend((3,))
+    address = scene.sockets[3].getsockname()
+    scene.sockets[3].close()
+
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
 
 
 async def test_a_worker_that_drains_adopts_nothing(scene):
