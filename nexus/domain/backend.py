@@ -126,6 +126,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         facts = self.models.get(model)
         return self.tier if facts is None or facts.tier is None else facts.tier
 
+    def is_like(self, other: "Backend") -> bool:
+        """Whether *other* differs at most in the time of the last check: most probes find nothing new."""
+        return self is other or msgspec.structs.replace(self, last_check_at=other.last_check_at) == other
+
     @property
     def may_be_asked(self) -> bool:
         """Whether it can be sent requests, if only as a last resort: not if it drains, nothing listens at its address,

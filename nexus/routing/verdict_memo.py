@@ -196,7 +196,7 @@ def _renewed(known: Known, resolution: Resolution) -> Known | None:
     for (backend, model), (now, model_now) in zip(before, after, strict=True):
         if backend is now and model == model_now:
             continue
-        if model != model_now or replace(backend, last_check_at=now.last_check_at) != now:
+        if model != model_now or not backend.is_like(now):
             return None
     return replace(known, candidates=resolution.candidates)
 

@@ -3,13 +3,14 @@
 Two to a hundred backends of twenty models each, some of them failing, local and cloud; traffic policies with the keys
 of each plugin; requests for all models in turn, of which no two are alike. The fleet changes as often as probes change
 it: each publishes a new snapshot. One decision is everything from a request that was understood to a backend whose slot
-is held, and its settlement. What counts is the processor's time, in the best of several rounds: what disturbs the
-machine is not ours.
+is held, and its settlement; under load, three requests at each backend are in flight meanwhile. What counts is the
+processor's time, in the best of several rounds: what disturbs the machine is not ours.
 """
 
 import argparse
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime
@@ -51,6 +52,8 @@ MODELS: Final = tuple(f"model-{number}" for number in range(20))
 DECISIONS_PER_PROBE: Final = 300
 """Each backend is probed twice a minute and gets, say, ten requests a second: so many of the fleet for each probe."""
 CONVERSATIONS: Final = 1_000
+IN_FLIGHT: Final = 3
+"""Requests at each backend, on average, where the fleet is under load."""
 MAX_US: Final = {2: None, 10: 100.0, 20: None, 100: 1000.0}
 """By the number of backends, what 95 of 100 decisions may take; None: nothing is promised."""
 MAX_JUDGING_US: Final = 1000.0
@@ -141,6 +144,9 @@ async def _measure() -> tuple[list[str], list[Step]]:
             names = [stage.place.name for stage in router.pipeline.stages]
             means_us = [min(times) for times in zip(*(means for _, means in rounds), strict=True)]
             steps += [Step(f"of it, stage {name}", mean) for name, mean in zip(names, means_us, strict=True)]
+            if backends == max(MAX_US):
+                times = _best([_round(router, fleet, in_flight=IN_FLIGHT * backends)[0] for _ in range(ROUNDS)])
+                steps.append(_step(f"a decision under load, {backends} backends", times))
             if backends == max(MAX_US) and "quality" in names:
                 times = _best([_round(router, fleet, has_blocks=True)[0] for _ in range(ROUNDS)])
                 steps.append(_step(f"a decision with a long prompt, {backends} backends", times))
@@ -212,7 +218,7 @@ def _backend(number: int, chance: Random) -> Backend:
 def _teach(router: Router, contributions: Contributions, fleet: _Fleet) -> None:
     """Let every stage see the fleet, and every observer what each model on each backend came to."""
     for asked in islice(_requests(), len(MODELS)):
-        _decide(router, fleet.snapshot, asked)
+        _settle(_decide(router, fleet.snapshot, asked))
     observers = contributions.exchange_observers()
     for number, backend in enumerate(fleet.snapshot.backends):
         for model in MODELS:
@@ -236,8 +242,14 @@ def _outcome(backend: Backend, model: str, *, has_failed: bool = False) -> Any:
     return msgspec.structs.replace(outcome_of(backend.name, model), attempts=(attempt,))
 
 
-def _round(router: Router, fleet: _Fleet, *, has_blocks: bool = False) -> tuple[list[float], list[float]]:
-    """Return the seconds that each decision of a round took, and the microseconds of each stage on average."""
+def _round(
+    router: Router, fleet: _Fleet, *, has_blocks: bool = False, in_flight: int = 0
+) -> tuple[list[float], list[float]]:
+    """Return the seconds that each decision of a round took, and the microseconds of each stage on average.
+
+    :param in_flight: how many requests hold a slot while others are decided.
+    """
+    unsettled = deque[Reserved]()
     durations = [stage.counters.durations for stage in router.pipeline.stages]
     before = [each.sum for each in durations]
     seconds = list[float]()
@@ -245,8 +257,12 @@ def _round(router: Router, fleet: _Fleet, *, has_blocks: bool = False) -> tuple[
         if number % DECISIONS_PER_PROBE == 0:
             fleet.probe()
         began = thread_time()
-        _decide(router, fleet.snapshot, asked)
+        unsettled.append(_decide(router, fleet.snapshot, asked))
+        if len(unsettled) > in_flight:
+            _settle(unsettled.popleft())
         seconds.append(thread_time() - began)
+    for reserved in unsettled:
+        _settle(reserved)
     return seconds, [
         (each.sum - sum_before) / DECISIONS * 1e6 for each, sum_before in zip(durations, before, strict=True)
     ]
@@ -278,11 +294,15 @@ _IDS: Final = map("req-{}".format, count())
 """Stages count a request once, however often a backend is searched for it."""
 
 
-def _decide(router: Router, fleet: FleetSnapshot, asked: Requirements) -> None:
+def _decide(router: Router, fleet: FleetSnapshot, asked: Requirements) -> Reserved:
     id_ = next(_IDS)
     routing = router.begin(request_id=id_, endpoint=CHAT, requirements=asked, headers={}, received_unix_s=BEGAN_UNIX_S)
     reserved = routing.next(fleet)
     assert isinstance(reserved, Reserved), reserved
+    return reserved
+
+
+def _settle(reserved: Reserved) -> None:
     backend = reserved.backend
     outcome = AttemptOutcome(
         backend=backend.name, backend_id=backend.id, model=reserved.model, ending=Ending.FINISHED, status=200

@@ -63,7 +63,7 @@ class Candidates:
     )
 
     def __init__(self, offers: Sequence[Offer]) -> None:
-        self.offers: Final = offers
+        self.offers = offers
         self.loads: Final[list[BackendLoad]] = [backend.load for backend, _ in offers]
         self.priorities: Final = [100 - min(backend.priority, 100) for backend, _ in offers]
         """What their priorities are worth: 0 to 100 points each."""
@@ -227,12 +227,23 @@ class RememberedCandidates:
         key = model, len(offers)
         known = self._known.get(key)
         # Unless the fleet has changed, each offer is the same object, so that this compares a hundred of them in 1 us.
-        if known is not None and known.offers == offers:
+        if known is not None and (known.offers == offers or _are_alike(known.offers, offers)):
+            known.offers = offers
             return known
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         found = self._known[key] = Candidates(offers)
         return found
+
+
+def _are_alike(before: Sequence[Offer], offers: Sequence[Offer]) -> bool:
+    """Whether the same candidates are described as before; see :meth:`Backend.is_like`."""
+    for (backend, model), (now, model_now) in zip(before, offers, strict=True):
+        if backend is not now and not backend.is_like(now):
+            return False
+        if model != model_now:
+            return False
+    return True
 
 
 def waiting(figures: Sequence[ModelLoad], *, is_stream: bool) -> list[int]:

@@ -47,7 +47,8 @@ class DearestRates:
         if not offers:
             return None
         known = self._known.get(intent.resolved_model)
-        if known is not None and known.offers == offers:
+        if known is not None and (known.offers == offers or _are_alike(known.offers, offers)):
+            known.offers = offers
             return known
         # Most backends share a few prices, each of which is one object.
         rates = {id(rate): rate for backend, model in offers for rate in (self._rate(backend, model),)}.values()
@@ -62,3 +63,11 @@ class DearestRates:
             self._known.clear()
         known = self._known[intent.resolved_model] = Dearest(offers, dearest)
         return known
+
+
+def _are_alike(before: Sequence[tuple[Backend, str]], offers: Sequence[tuple[Backend, str]]) -> bool:
+    """Whether probes have found nothing new of the candidates, so that their prices are the same."""
+    return len(before) == len(offers) and all(
+        backend.is_like(now) and model == model_now
+        for (backend, model), (now, model_now) in zip(before, offers, strict=True)
+    )
