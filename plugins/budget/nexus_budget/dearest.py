@@ -15,23 +15,24 @@ MAX_CACHED: Final = 1024
 class Dearest:
     """A price that no candidate exceeds in any part."""
 
-    __slots__ = ("_covered", "offers", "rate")
+    __slots__ = ("_ceiling", "_covered", "offers", "rate")
 
     def __init__(self, offers: Sequence[tuple[Backend, str]], rate: Rate) -> None:
         self.offers = offers
         self.rate = rate
-        self._covered: dict[Decimal, float] = {}
-        """By a limit, of which policies have few."""
+        self._ceiling: Decimal | None = None
+        self._covered = 0.0
+        """What is certainly within that limit: mostly, all requests for a model have the same."""
 
     def covered_tokens(self, ceiling: Decimal) -> float:
         """Return how many tokens, of whichever kind, certainly cost no more than *ceiling*."""
-        covered = self._covered.get(ceiling)
-        if covered is None:
+        if ceiling is not self._ceiling:
             rate = self.rate
             each, left = max(rate.input_usd, rate.output_usd), ceiling - rate.request_usd
             # One token less, as costs are rounded up.
-            covered = self._covered[ceiling] = inf if not each and left >= 0 else float(left / (each or 1) - 1)
-        return covered
+            self._covered = inf if not each and left >= 0 else float(left / (each or 1) - 1)
+            self._ceiling = ceiling
+        return self._covered
 
 
 class DearestRates:

@@ -8,6 +8,7 @@ from nexus.api import Backend, Hold, Measure, Priority, Reconciler, Refusal, Rou
 from nexus_budget.account import Shortfall
 from nexus_budget.book import Book
 from nexus_budget.budget import Budget
+from nexus_budget.ceilings import Ceilings
 from nexus_budget.config import BudgetConfig
 from nexus_budget.costs import WITHOUT_TOKENS, Estimate, estimate, tokens_of
 from nexus_budget.dearest import DearestRates
@@ -41,6 +42,7 @@ class BudgetReconciler(Reconciler):
         self._budget = budget
         self._rate = prices.rate
         self._dearest = DearestRates(prices.rate)
+        self._ceilings = Ceilings()
         self.prices = prices
         self.on_store_failure = config.on_store_failure
 
@@ -132,7 +134,7 @@ class BudgetReconciler(Reconciler):
         self, intent: RoutingIntent, terms: Terms, book: Book, status: Status
     ) -> Callable[[Backend, Rate], Verdict | None] | None:
         """Return a function that says why a backend must be excluded; None if none must be."""
-        ceiling = min(_ceilings(intent), default=None)
+        ceiling = self._ceilings.lowest(intent) if intent.policies else None
         is_blind = terms.is_enforced and not self._budget.is_ledger_reachable() and terms.on_store_failure == "refuse"
         may_assume = self._config.unpriced_models == "assume"
         is_hard = status is Status.HARD
@@ -201,11 +203,6 @@ class BudgetReconciler(Reconciler):
             "prompt_tokens": estimated.prompt_tokens,
             "completion_tokens": estimated.completion_tokens,
         }
-
-
-def _ceilings(intent: RoutingIntent) -> Iterable[Decimal]:
-    keys = intent.policies_of("budget")
-    return [key.max_cost_per_request for key in keys if key.max_cost_per_request is not None]
 
 
 def _at_the_limit(backend: Backend, rate: Rate, terms: Terms) -> Verdict | None:
