@@ -113,8 +113,8 @@ def json_line_of(members: msgspec.Struct, event: str, head: Head, redactor: Reda
     """Return the line with *members* as fields, ten times as fast as :func:`json_line`; long texts are not cut."""
     time_ns, level, logger = head
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
-    start = _start(seconds), rest_ns // 1_000_000, _words(level, logger, event)
-    line = b'{"timestamp":"%b.%03dZ",%b,%b\n' % (*start, _encode(members)[1:])
+    milliseconds = b"%03dZ" % (rest_ns // 1_000_000)
+    line = b"".join((_start(seconds), milliseconds, _words(level, logger, event), _encode(members)[1:], b"\n"))
     if redactor.is_in(line):
         return json_line((time_ns, level, logger, {"event": event, **msgspec.to_builtins(members)}), redactor)
     return line if line.isascii() and _DEL not in line else _safe(line[:-1].decode())
@@ -122,12 +122,12 @@ def json_line_of(members: msgspec.Struct, event: str, head: Head, redactor: Reda
 
 @lru_cache(maxsize=2)
 def _start(seconds: int) -> bytes:
-    return _to_the_second(seconds).encode()
+    return b'{"timestamp":"%b.' % _to_the_second(seconds).encode()
 
 
 @lru_cache(maxsize=256)
 def _words(level: str, logger: str, event: str) -> bytes:
-    return msgspec.json.encode({"level": level, "logger": logger, **OF_EVERY_LINE, "event": event})[1:-1]
+    return b'",%b,' % msgspec.json.encode({"level": level, "logger": logger, **OF_EVERY_LINE, "event": event})[1:-1]
 
 
 def pretty_line(entry: Entry, redactor: Redactor, *, in_colour: bool = False) -> bytes:

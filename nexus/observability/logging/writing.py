@@ -91,7 +91,9 @@ class LogWriter:
         The thread writes it at once after a pause, and otherwise within :data:`GATHER_S`, or within
         :data:`URGENT_GATHER_S` if it *is_urgent*.
         """
-        with self._lock:
+        # Each request comes by here, and `with` takes twice as long as these calls.
+        self._lock.acquire()
+        try:
             waiting = len(self._lines)
             if waiting >= MAX_LINES or self._waiting_bytes + len(line) > MAX_BYTES:
                 self._drop(Loss(time.time_ns(), queue_full=1))
@@ -103,6 +105,8 @@ class LogWriter:
             )
             if has_to_wake:
                 self._is_resting, self._is_woken = False, True
+        finally:
+            self._lock.release()
         if has_to_wake:
             self._awake.set()
 
