@@ -206,8 +206,7 @@ class Attempt(msgspec.Struct, eq=False):
         ended_at = response.last_content_at if response is not None else None
         is_stream = response is not None and response.mode == "events"
         is_sent = response is not None
-        # A call with more than 15 keywords, each positional argument counting as half of one, takes CPython 15 times as
-        # long: it makes a dict of them first.
+        # Positional: CPython makes a dict of more than 15 keywords first, which takes 15 times as long.
         self.outcome = outcome = AttemptOutcome(
             backend.name,
             backend.id,
@@ -215,18 +214,18 @@ class Attempt(msgspec.Struct, eq=False):
             self.ending,
             self.fault,
             is_sent,
-            status=(response.status or None) if response is not None else None,
-            duration_s=now - self.started_at,
-            is_stream=is_stream,
-            first_byte_s=None if begun_at is None else begun_at - self.started_at,
-            last_content_s=None if ended_at is None or not is_stream else ended_at - self.started_at,
-            content_blocks=response.scan.data_blocks if response is not None and is_stream else 0,
-            usage=self.usage,
-            wants_stream=is_sent and self.wants_stream,
-            max_tokens=self.max_tokens,
-            prompt_tokens=self.prompt_tokens,
-            silent_s=0.0 if self.ending is _FINISHED else self.silent_s(now),
-            load_s=self.loading_s(now),
+            (response.status or None) if response is not None else None,
+            now - self.started_at,
+            is_stream,
+            None if begun_at is None else begun_at - self.started_at,
+            None if ended_at is None or not is_stream else ended_at - self.started_at,
+            response.scan.data_blocks if response is not None and is_stream else 0,
+            self.usage,
+            is_sent and self.wants_stream,
+            self.max_tokens,
+            self.prompt_tokens,
+            0.0 if self.ending is _FINISHED else self.silent_s(now),
+            self.loading_s(now),
         )
         for hold in self.reserved.holds:
             hold.settle(outcome)
