@@ -21,6 +21,10 @@ READ_BUFFER_BYTES: Final = 64 * 1024
 MAX_WAITING: Final = 32
 """Requests that a client may send ahead of the replies; reading pauses until half of them are answered."""
 
+MAX_DIGITS: Final = 15
+"""A length with more digits is left to the parser."""
+_SPELLINGS: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+
 _HEAD_METHOD: Final = b"HEAD "
 
 
@@ -46,6 +50,7 @@ class Received(NamedTuple):
     """One request as the parser has read it."""
 
     message: RawRequestMessage
+    """Of a head that differs from the last one in its length alone, the same object, with the length of the last."""
     body: StreamReader | WholeBody
     length: int | None
     """Bytes of the body; None when it is chunked, or there is none."""
@@ -73,6 +78,38 @@ class SizedBody:
         return data[len(part) :]
 
 
+class KnownHead(NamedTuple):
+    """A head as the parser has read it: the same bytes again, with any digits for the length, mean the same."""
+
+    message: RawRequestMessage
+    before: bytes
+    """Its bytes before the digits of the length."""
+    after: bytes
+    """Those after them, with the empty line."""
+
+    def find(self, data: bytes) -> tuple[int, int] | None:
+        """Return the length of the body if *data* begins with this head, and where the head ends; None if not."""
+        if not data.startswith(self.before):
+            return None
+        start = len(self.before)
+        end = data.find(b"\r", start, start + MAX_DIGITS + 1)
+        if end < 0 or not data.startswith(self.after, end) or not (digits := data[start:end]).isdigit():
+            return None
+        return int(digits), end + len(self.after)
+
+
+def known_head(head: bytes, message: RawRequestMessage) -> KnownHead | None:
+    """Return what recognises *head*, whose framing is that of a plain body, when it comes again; None: nothing does."""
+    for spelling in _SPELLINGS:
+        at = head.find(spelling)
+        if at >= 0:
+            start = at + len(spelling)
+            end = head.find(b"\r", start)
+            # The parser refuses a second length.
+            return KnownHead(message, head[:start], head[end:]) if head[start:end].isdigit() else None
+    return None
+
+
 class RequestReader:
     """Splits the bytes of a connection into requests.
 
@@ -80,7 +117,7 @@ class RequestReader:
     of a request for the first header of the next one.
     """
 
-    __slots__ = ("_body", "_loop", "_parser", "_protocol", "_start", "_tail", "is_upgraded")
+    __slots__ = ("_body", "_known", "_loop", "_parser", "_protocol", "_start", "_tail", "is_upgraded")
 
     def __init__(self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop) -> None:
         """:param protocol: bodies pause and resume it when too much of them is unread."""
@@ -88,6 +125,8 @@ class RequestReader:
         self._loop = loop
         self._parser: HttpRequestParser | None = None
         """Of the incomplete head; None between a complete head and the next."""
+        self._known: KnownHead | None = None
+        """The last head, if it has a length: client libraries send the same headers again."""
         self._start = b""
         """The first bytes of that head, which hold the method."""
         self._tail = b""
@@ -120,14 +159,17 @@ class RequestReader:
             if body.is_whole:
                 self._body = None
             return None, rest
-        parser = self._parser
+        parser, known, is_at_once = self._parser, self._known, False
         if parser is None:
+            if known is not None and (found_again := known.find(data)) is not None:
+                length, end = found_again
+                return self._begin_sized(known.message, None, length, data[end:])
             # Empty lines before a request are ignored (RFC 9112, 2.2), and would be found as the end of its head.
             data = data.lstrip(b"\r\n")
             if not data:
                 return None, b""
             parser = self._parser = self._new_parser()
-            self._start = b""
+            self._start, is_at_once = b"", True
         found_at = (self._tail + data).find(EMPTY_LINE)
         if found_at < 0:
             piece, rest = data, b""
@@ -143,6 +185,8 @@ class RequestReader:
         if len(found) > 1 or self._tail != EMPTY_LINE[1:]:
             raise BadHttpMessage("the head does not end with an empty line")
         message, payload = found[0]
+        is_plain = is_at_once and not (message.chunked or self.is_upgraded)
+        self._known = known_head(piece, message) if is_plain else None
         self._parser, self._start, self._tail = None, b"", b""
         return self._begin_body(message, payload, rest)
 
@@ -159,8 +203,19 @@ class RequestReader:
         digits = message.headers.get("Content-Length")
         # The parser has checked that these are digits; it takes more leading zeros than int() does.
         length = None if digits is None else int(digits.lstrip("0") or "0")
+        return self._begin_sized(message, payload, length, rest)
+
+    def _begin_sized(
+        self, message: RawRequestMessage, payload: StreamReader | None, length: int | None, rest: bytes
+    ) -> tuple[Received, bytes]:
+        """Begin a body of *length* bytes; None: there is none.
+
+        :param payload: what the parser made for the body; None: the head was not parsed again.
+        """
         if length is not None and length <= min(len(rest), READ_BUFFER_BYTES):
             return Received(message, WholeBody(rest[:length]), length), rest[length:]
+        if payload is None:
+            payload = StreamReader(self._protocol, READ_BUFFER_BYTES, loop=self._loop)
         if not payload.is_eof():
             body = SizedBody(payload, length or 0)
             rest = body.feed(rest)

@@ -92,12 +92,11 @@ class RequestHandler:
     def _repeated(self, client: ClientConnection, received: Received) -> IncomingRequest | None:
         """Return the request if the checks of the last one hold for its head and the access rules, else None."""
         last, (message, body, length) = client.last_request, received
-        if (
-            last is None
-            or last.access is not self._plane.settings.access
-            or message.path != last.message.path
-            or message.method != last.message.method
-        ):
+        if last is None or last.access is not self._plane.settings.access:
+            return None
+        if message is last.message:
+            return replace(last, body=body, length=length)
+        if message.path != last.message.path or message.method != last.message.method:
             return None
         head = client.heads.again(message, last.head, last.access.key_filter.may_pass)
         return None if head is None else replace(last, message=message, body=body, length=length, head=head)

@@ -119,3 +119,54 @@ async def test_a_body_that_has_arrived_does_not_take_the_next_request(reader):
     requests = await found_in(reader, SIZED + SIZED)
 
     assert [body for _, _, body in requests] == [b"ok", b"ok"]
+
+
+LONGER = b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 12\r\n\r\nall is well!"
+
+
+async def test_a_head_that_comes_again_with_another_length_is_not_parsed_again(reader):
+    (first, rest), (second, _) = reader.feed(SIZED), reader.feed(LONGER[:-5])
+
+    assert (rest, second.message is first.message, second.length) == (b"", True, 12)
+    assert reader.feed(LONGER[-5:]) == (None, b"")
+    assert second.body.read_nowait() == b"all is well!"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        LONGER.replace(b"12", b"1x"),
+        LONGER.replace(b"12", b" 12"),
+        LONGER.replace(b"12", b"0" * 20 + b"12"),
+        LONGER.replace(b"12", b"12\r\nContent-Length: 12"),
+        LONGER.replace(b"12", b"12\r\nTransfer-Encoding: chunked"),
+        LONGER.replace(b"12", b"12\r\nA: b"),
+        LONGER.replace(b"/b", b"/c"),
+        LONGER.replace(b"Host", b"host"),
+        LONGER.replace(b"12\r\n", b"12\n"),
+    ],
+)
+async def test_any_other_head_is_parsed(reader, head):
+    alone = RequestReader(reader._protocol, reader._loop)
+    reader.feed(SIZED)
+
+    assert outcome(reader, head) == outcome(alone, head)
+
+
+async def test_a_head_in_pieces_is_not_known_by_its_last_one(reader):
+    odd = b"POST /b HTTP/1.1\r\nA: POST /c HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"
+    at = odd.index(b"POST /c")
+
+    reader.feed(odd[:at])
+    reader.feed(odd[at:])
+
+    request, _ = reader.feed(odd[at:])
+    assert request.message.path == "/c"
+
+
+def outcome(reader, data):
+    try:
+        request, rest = reader.feed(data)
+    except HttpProcessingError as exc:
+        return type(exc)
+    return request and (request.message.path, request.message.raw_headers, request.length, rest)
