@@ -4,13 +4,13 @@ import platform
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem, add_completion_class
 
 from nexus import __version__
+from nexus.app.process.interpreter import imported
 from nexus.cli.arguments.bash_completion import BashCompletion
 from nexus.cli.arguments.option_order import Section, command_first, left_over
 from nexus.cli.exit_codes import ExitCode, exit_code_of
@@ -96,7 +96,7 @@ class NexusProxy(Section):
         return rest
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        serve = import_module(COMMANDS["serve"]).command
+        serve = imported(COMMANDS["serve"]).command
         options = serve.shell_complete(click.Context(serve, info_name="serve", parent=ctx), incomplete)
         found = {item.value: item for item in (*super().shell_complete(ctx, incomplete), *options)}
         return list(found.values())
@@ -107,7 +107,7 @@ class NexusProxy(Section):
 
     def own_command(self, ctx: click.Context, name: str) -> click.Command | None:
         del ctx
-        command: click.Command | None = import_module(COMMANDS[name]).command if name in COMMANDS else None
+        command: click.Command | None = imported(COMMANDS[name]).command if name in COMMANDS else None
         return command
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Iterable
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageMetadata, entry_points
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,11 +53,14 @@ def _installed(entry: EntryPoint) -> Candidate:
     dist = entry.dist
     if dist is None:  # an entry point without a distribution
         return Candidate(entry.name, entry.value, "", (), entry)
-    return Candidate(entry.name, dist.name, dist.version, tuple(dist.requires or ()), entry, _stability(dist))
+    # Each access to the metadata, or to the name or version in it, parses the whole of it.
+    metadata = dist.metadata
+    requires = tuple(dist.requires or ())
+    return Candidate(entry.name, metadata["Name"], metadata["Version"], requires, entry, _stability(metadata))
 
 
-def _stability(dist: Distribution) -> str:
-    classifiers = dist.metadata.get_all("Classifier") or ()
+def _stability(metadata: PackageMetadata) -> str:
+    classifiers = metadata.get_all("Classifier") or ()
     return next((c.removeprefix(_STATUS) for c in classifiers if c.startswith(_STATUS)), "")
 
 

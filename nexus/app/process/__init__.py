@@ -7,7 +7,7 @@
 ``file_limit``    the limit of file descriptors
 ``cores``         how many workers are to serve, and how many cores there are
 ``memory``        returns memory to the system after a burst
-``interpreter``   thread switching and garbage collection
+``interpreter``   imports, thread switching and garbage collection
 ``state_file``    the file that tells commands where the proxy listens
 ``systemd``       notifies systemd
 ================  ==================================================================
