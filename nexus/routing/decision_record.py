@@ -132,6 +132,8 @@ class Round(msgspec.Struct, gc=False):
     decision: Decision | None = None
     chosen: ConsideredModel | None = None
     """The one of *models* for which a backend was reserved, if any."""
+    refusal: Reject | None = None
+    """Why the request cannot be said in the protocol of the backend that was reserved; None: it can, or need not."""
     tries: int = 1
     """How often the search was made; only the last one counts, after the request waited or backends were probed."""
 
@@ -153,6 +155,10 @@ class DecisionRecord(msgspec.Struct, gc=False):
         begun = Round(backends, [], tries=tries)
         self.rounds.append(begun)
         return begun
+
+    def note_untranslatable(self, message: str, param: str | None) -> None:
+        """Record why the request cannot be translated for the last backend that was reserved."""
+        self.rounds[-1].refusal = Reject("not_translatable", message, param=param)
 
     def forget_facts(self) -> None:
         """Drop the facts of the stages."""

@@ -15,7 +15,7 @@ from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reserved
 from nexus.routing.decision_record import Request
-from nexus.routing.explain.build import as_explanation, decided, explain
+from nexus.routing.explain.build import as_explanation, decided
 from nexus.routing.explain.model import Explanation
 from nexus.routing.explain.text import as_text
 from nexus.routing.pipeline import Pipeline
@@ -25,6 +25,7 @@ from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, make_fleet
 from nexus.testing.strategies import MODELS, fleets, requirements
+from tests.support.dry_runs import explain
 
 modestly = settings(max_examples=60, deadline=None)
 names = st.sampled_from([f"gpu-{number}" for number in range(6)])

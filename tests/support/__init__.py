@@ -7,6 +7,7 @@
 ``raw_client``, ``streaming``, ``steady_load``  clients
 ``scripted``, ``collector``, ``dialects``       a scripted backend, a fake OpenTelemetry collector, wire samples
 ``transcripts``                                 what engines answer
+``dry_runs``                                    explains decisions about requests that need no translation
 ``chat_dialect``                                streams and requests of OpenAI's chat dialect
 ``name_server``, ``lan``, ``dialing``           DNS, machines on a network, connections to backends
 ``coding_agents``                               agents from npm

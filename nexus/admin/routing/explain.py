@@ -16,13 +16,13 @@ from nexus.domain.routes import Page, PageRequest
 from nexus.proxy.client.access import AccessRules
 from nexus.proxy.client.body import understand
 from nexus.proxy.dispatch.explained_path import EXPLAIN_PATH, explained_endpoint
+from nexus.proxy.exchange.dry_run import explained
 from nexus.proxy.exchange.rejection import rejection
 from nexus.proxy.exchange.slot_wait import longest_wait_s
 from nexus.proxy.waiting.claim import Claim
 from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.routing.decision import Reject, Reserved
 from nexus.routing.decision_record import Request
-from nexus.routing.explain.build import explain
 from nexus.routing.explain.model import Explanation, WaitReport
 from nexus.routing.rejections import no_model_named
 from nexus.routing.router import Router
@@ -81,7 +81,8 @@ class Explainer(msgspec.Struct, frozen=True):
             page_request.client_request_id,
         )
         claim = self._claim(page_request)
-        found = explain(self.router, request, snapshot, instead_of_waiting=self._instead_of_waiting(claim))
+        instead = self._instead_of_waiting(claim)
+        found = await explained(self.router, request, page_request.body, snapshot, instead_of_waiting=instead)
         if found.decision.decision == "queue":
             wait = self._wait(claim, frozenset(found.decision.full), page_request.hints)
             last = replace(found.rounds[-1], decision=replace(found.decision, wait=wait))

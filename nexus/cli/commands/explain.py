@@ -21,9 +21,9 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
 from nexus.errors import RequestError
 from nexus.fleet.fleet import Fleet
+from nexus.proxy.exchange.dry_run import explained
 from nexus.proxy.headers.from_client import HINTS
 from nexus.routing.decision_record import Request
-from nexus.routing.explain.build import explain
 from nexus.routing.explain.model import Explanation
 from nexus.routing.explain.text import as_text
 from nexus.wire.composing import JSON, SampleRequest, compose, form_type, with_model
@@ -142,7 +142,11 @@ def _explained_here(chosen: Chosen, question: Question) -> Explanation:
         headers=question.hints,
         received_unix_s=time.time(),  # noqa: TID251 - the instant that stages are told
     )
-    return explain(blueprint.router, request, asyncio.run(_probed_fleet(blueprint)), source="probes")
+    return asyncio.run(_explained_from_probes(blueprint, request, question.body))
+
+
+async def _explained_from_probes(blueprint: Blueprint, request: Request, body: bytes) -> Explanation:
+    return await explained(blueprint.router, request, body, await _probed_fleet(blueprint), source="probes")
 
 
 def _requirements(question: Question) -> Requirements:

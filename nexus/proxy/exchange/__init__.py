@@ -16,6 +16,7 @@
 ``estimating``          answers a request for a count of tokens that no backend can count
 ``rewriting``         the model's name in the body, in both directions
 ``translating``       the request and the answer in another dialect than the client's
+``dry_run``           decides about a request without sending it
 ``reply_head``        the head of the reply
 ``early_head``        begins the reply of a stream while a model is loaded, with comments
 ``relay``, ``pieces``  streams to the client, with back-pressure and the idle timeout

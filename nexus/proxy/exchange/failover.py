@@ -30,7 +30,7 @@ from nexus.proxy.exchange.response_memory import MemoryShare
 from nexus.proxy.exchange.retry import Next, Retries
 from nexus.proxy.exchange.rewriting import body_for
 from nexus.proxy.exchange.slot_wait import wait_for_slot
-from nexus.proxy.exchange.translating import translate_whole, translated_head, translation_for
+from nexus.proxy.exchange.translating import NOT_TRANSLATABLE, translate_whole, translated_head, translation_for
 from nexus.proxy.headers.to_backend import request_head
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.response_parser import NOT_MODIFIED
@@ -42,7 +42,6 @@ from nexus.wire.responses.nature import ExpectedFormat
 from nexus.wire.streams.event_buffer import EventRoom
 from nexus.wire.streams.scan import StreamScan
 
-NOT_TRANSLATABLE: Final = "not_translatable"
 _NOT_SERVED: Final = frozenset({404, 405, 501})
 
 log = structlog.get_logger("nexus.proxy")
@@ -210,6 +209,7 @@ class Failover(msgspec.Struct, eq=False):
             if exc.code != NOT_TRANSLATABLE:
                 raise
             self.not_translatable = exc
+            self.routing.record.note_untranslatable(exc.message, exc.param)
             return None
         except BaseException:
             self.give_back(reserved)

@@ -17,6 +17,7 @@ from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE
 from nexus.proxy.exchange.rejection import ascii_only
 from nexus.proxy.headers.from_client import Head
 from nexus.routing.decision import Reserved
+from nexus.routing.decision_record import Request
 from nexus.routing.rejections import shortened
 from nexus.translation.conversion import About, Conversion
 from nexus.translation.dialect import Target
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from nexus.proxy.exchange.failover import Failover
     from nexus.proxy.exchange.response import Response
 
+NOT_TRANSLATABLE: Final = "not_translatable"
+"""The code of a request that a dialect cannot say: another backend may speak one that can."""
 LARGE_BYTES: Final = 128 * 1024
 """A larger body is translated in a thread, so that streams go on."""
 LEAST_PART: Final = 16
@@ -68,26 +71,34 @@ async def translation_for(failover: "Failover", reserved: Reserved) -> Translati
 
     :raises RequestError: the request is invalid, or the backend's dialect cannot say it: ``not_translatable``.
     """
-    if reserved.translated_to is None:
+    endpoint = reserved.translated_to
+    if endpoint is None:
         return None
-    client, body = failover.request.endpoint.name, failover.body
+    conversion = await converted(failover.routing.request, failover.body, reserved, endpoint)
+    return Translation(pair(failover.request.endpoint.name, endpoint), _ENDPOINTS[endpoint], conversion)
+
+
+async def converted(request: Request, body: bytes, reserved: Reserved, endpoint: str) -> Conversion:
+    """Return *request*, whose body is *body*, as *reserved* is to be asked at *endpoint*.
+
+    :raises RequestError: as :func:`translation_for`.
+    """
     facts = reserved.backend.facts(reserved.model)
     target = Target(
         model=reserved.model,
-        room_tokens=_room(facts, failover.requirements.prompt_tokens),
+        room_tokens=_room(facts, request.requirements.prompt_tokens),
         max_tokens=None if facts is None else facts.max_output_tokens,
         thinks=None if facts is None else facts.thinking,
         quirks=quirks_of(reserved.backend.kind.name),
     )
     about = About(
-        model=failover.requirements.model,
-        id=failover.record.request_id.removeprefix("req-"),
-        created=int(failover.record.received_unix_s),
-        prompt_tokens=failover.requirements.prompt_tokens,
+        model=request.requirements.model,
+        id=request.id.removeprefix("req-"),
+        created=int(request.received_unix_s),
+        prompt_tokens=request.requirements.prompt_tokens,
     )
-    arguments = client, reserved.translated_to, body, target, about
-    conversion = await asyncio.to_thread(convert, *arguments) if len(body) > LARGE_BYTES else convert(*arguments)
-    return Translation(pair(client, reserved.translated_to), _ENDPOINTS[reserved.translated_to], conversion)
+    arguments = request.endpoint.name, endpoint, body, target, about
+    return await asyncio.to_thread(convert, *arguments) if len(body) > LARGE_BYTES else convert(*arguments)
 
 
 def _room(facts: ModelFacts | None, prompt_tokens: int) -> int | None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
@@ -44,31 +45,29 @@ class DryRun(Routing):
                 return Refused(stage.place.name, refusal)
         return Reservation((), ())
 
-
-def explain(
-    router: Router,
-    request: Request,
-    snapshot: FleetSnapshot,
-    *,
-    source: Source = "proxy",
-    instead_of_waiting: Reject | None = None,
-) -> shape.Explanation:
-    """Return what *router* would decide now, without taking a slot or a turn.
-
-    :param instead_of_waiting: the rejection when all backends are at their limit; None when the request may wait.
-    """
-    dry_run = DryRun(router, request)
-    with router.schedule.chance_restored():
-        dry_run.next(snapshot)
-    return as_explanation(dry_run.record, source=source, instead_of_waiting=instead_of_waiting)
+    def decide(self, snapshot: FleetSnapshot) -> Decision:
+        """Return what would be decided now, without taking a slot or a turn."""
+        with self._router.schedule.chance_restored():
+            return self.next(snapshot)
 
 
 def as_explanation(
-    record: DecisionRecord, *, source: Source = "request", instead_of_waiting: Reject | None = None
+    record: DecisionRecord,
+    *,
+    source: Source = "request",
+    instead_of_waiting: Reject | None = None,
+    untranslated: tuple[str, ...] = (),
 ) -> shape.Explanation:
-    """Return the explanation of *record*, which has at least one round."""
+    """Return the explanation of *record*, which has at least one round.
+
+    :param instead_of_waiting: the rejection when all backends are at their limit; None when the request may wait.
+    :param untranslated: what the translation for the chosen backend leaves out.
+    """
     request = record.request
     rounds = tuple(_round(found, record, instead_of_waiting) for found in record.rounds)
+    if untranslated:
+        last = replace(rounds[-1], decision=replace(rounds[-1].decision, untranslated=untranslated))
+        rounds = (*rounds[:-1], last)
     policies = {p.index: p for found in record.rounds for model in found.models for p in model.policies if p.is_written}
     return shape.Explanation(
         id=request.id,
@@ -120,6 +119,9 @@ def _round(found: Round, record: DecisionRecord, instead_of_waiting: Reject | No
     decision = found.decision
     if isinstance(decision, Saturated) and instead_of_waiting is not None:
         decision = instead_of_waiting
+    if isinstance(decision, Reject) and (refusals := [before.refusal for before in record.rounds if before.refusal]):
+        # As the client is told: this it can change.
+        decision = refusals[-1]
     return shape.RoundReport(
         tries=found.tries,
         models=tuple(_model(model, record) for model in found.models),

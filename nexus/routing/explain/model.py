@@ -242,6 +242,9 @@ class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """``X-Nexus-Fallback-Model``."""
     translated: str | None = None
     """``X-Nexus-Translated``: the protocols of client and backend, if they differ."""
+    untranslated: tuple[str, ...] = ()
+    """``X-Nexus-Untranslated``: the fields of the request that its translation would leave out; for a request that was
+    sent, the ``outcome`` has them."""
     route_reason: str | None = None
     """``X-Nexus-Route-Reason``."""
     reason: str | None = None

@@ -101,7 +101,8 @@ def _decision(decision: DecisionReport) -> str:
     match decision.decision:
         case "route":
             full = f"; could not take it: {', '.join(decision.full)}" if decision.full else ""
-            how = f", translated {decision.translated}" if decision.translated else ""
+            lost = f" without {', '.join(decision.untranslated)}" if decision.untranslated else ""
+            how = f", translated {decision.translated}{lost}" if decision.translated else ""
             why = f"{decision.route_reason}, {decision.reason}{how}"
             return f"route: {decision.backend} as {decision.model} ({why}){full}"
         case "queue":

@@ -44,6 +44,11 @@ class _LastSearch:
             for earlier in before
             if isinstance(earlier.decision, Reserved) and earlier.chosen is not None
         }
+        self._refusals = {
+            earlier.decision.backend.name: earlier.refusal.message
+            for earlier in before
+            if isinstance(earlier.decision, Reserved) and earlier.refusal is not None
+        }
         attempts = record.outcome.attempts if record.outcome is not None else ()
         self._faults = {attempt.backend: _fault(attempt) for attempt in reversed(attempts)}
 
@@ -62,6 +67,8 @@ class _LastSearch:
 
     def _about(self, backend: Backend, found: Findings) -> str:
         name = backend.name
+        if name in self._refusals:
+            return f"the request cannot be translated for it: {self._refusals[name]}"
         if (found.model.resolution.requested, name) in self._tried:
             return f"it was tried before, and failed{_because(self._faults.get(name))}"
         if name in found.excluded:

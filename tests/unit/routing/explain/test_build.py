@@ -9,11 +9,12 @@ from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import Requirements
 from nexus.routing.decision import Reject
 from nexus.routing.decision_record import Request
-from nexus.routing.explain.build import as_explanation, decided, explain
+from nexus.routing.explain.build import as_explanation, decided
 from nexus.routing.explain.model import Explanation
 from nexus.routing.policies import Policy
 from nexus.routing.stage.api import Refusal
 from nexus.testing.builders import CHAT, make_backend, make_fleet
+from tests.support.dry_runs import explain
 
 
 class Keys(PolicyKeys, frozen=True):

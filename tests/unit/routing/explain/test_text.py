@@ -6,10 +6,11 @@ from nexus.domain.backend import Status
 from nexus.domain.outcome import Ending
 from nexus.domain.request import Requirements
 from nexus.routing.decision_record import Request
-from nexus.routing.explain.build import as_explanation, explain
+from nexus.routing.explain.build import as_explanation
 from nexus.routing.explain.text import as_text
 from nexus.routing.policies import Policy
 from nexus.testing.builders import CHAT, make_backend, make_fleet
+from tests.support.dry_runs import explain
 
 IDLE = (
     "0 requests in flight, at most 64, how many it works on at once is not known;"

@@ -8,10 +8,10 @@ from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
 from nexus.domain.shared_load import Allotment
 from nexus.routing.decision_record import Request
-from nexus.routing.explain.build import explain
 from nexus.routing.explain.why_not import why_not
 from nexus.routing.stage.api import Refusal
 from nexus.testing.builders import CHAT, make_backend, make_fleet
+from tests.support.dry_runs import explain
 
 
 def sentences(router, *backends, model="llama3"):
