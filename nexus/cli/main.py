@@ -189,7 +189,7 @@ def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     "--json", is_flag=True, is_eager=True, expose_value=False, callback=_note_json, help="With --version: print JSON."
 )
 def main() -> None:
-    """One door in front of a fleet of LLM servers.
+    """An HTTP proxy in front of a fleet of LLM servers.
 
     Without a command it serves, with the options of serve. Options may be given before a command as well as after it.
     """

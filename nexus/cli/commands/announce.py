@@ -18,7 +18,7 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 @click.command("announce")
 @click.option("-p", "--port", required=True, type=click.IntRange(1, 65535), help="The port that the server listens on.")
-@click.option("--kind", type=click.Choice(sorted(KINDS)), help="What it is; else it is asked.")
+@click.option("--kind", type=click.Choice(sorted(KINDS)), help="Its kind; else it is detected.")
 @click.option("--name", help="The name to announce; else the name of this machine.")
 @click.option("--path", default="", metavar="PATH", help="The base path of its API, if it has one.")
 @click.option("--tls", "is_tls", is_flag=True, help="It speaks HTTPS.")

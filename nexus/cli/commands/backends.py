@@ -23,7 +23,7 @@ WITHOUT_APPROVAL: Final = frozenset({"static", "local", "dns", "file", "hosts", 
 MAX_NAMED: Final = 10
 TAKING_OUT: Final = frozenset({"drain", "reject"})
 
-_yes_option = click.option("-y", "--yes", is_flag=True, help="Ask no question, even of the last with a model.")
+_yes_option = click.option("-y", "--yes", is_flag=True, help="Ask no question, even for the last with a model.")
 _status_option = click.option("-s", "--status", type=click.Choice(STATUSES), help="Only backends of this status.")
 
 

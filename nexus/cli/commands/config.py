@@ -24,7 +24,7 @@ _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 @click.group("config", cls=Section)
 def command() -> None:
-    """Work on the configuration file."""
+    """Write an example configuration, or show the one in force."""
 
 
 @command.command("init")
@@ -55,7 +55,7 @@ def init(output: Path, *, force: bool) -> None:
 
 @command.command("show")
 @client
-@click.option("--offline", is_flag=True, help="Ask no proxy that runs; show what a start from here would use.")
+@click.option("--offline", is_flag=True, help="Ask no running proxy; show what a start here would use.")
 @json_option
 def show(target: Target, *, offline: bool, as_json: bool) -> None:
     """Show every key in force, each with what set it; secrets are hidden, references are not.

@@ -28,7 +28,7 @@ QUESTION: Final = "What does a proxy do?"
 @click.option("--ask", metavar="TEXT", help="Ask this, show the answer as it streams in, and end.")
 @click.option("-p", "--port", type=click.IntRange(1, 65535), help="The port to listen on; else 8000 or one near it.")
 def command(*, ask: str | None, port: int | None) -> None:
-    """Run the proxy before three simulated servers, and say what to try."""
+    """Run the proxy in front of three simulated servers, and say what to try."""
     # With --ask, log lines would interrupt the answer; without it, they show what each request does.
     logs.configure(LoggingConfig(level="warning" if ask else "info", format="pretty"))
     try:

@@ -40,7 +40,7 @@ CHAT: Final = "/v1/chat/completions"
     "--file", type=click.File("rb"), metavar="FILE", help="The body that the request would have; - is standard input."
 )
 @click.option(
-    "--endpoint", type=click.Choice(sorted(ENDPOINTS)), default=CHAT, show_default=True, help="Where it is sent to."
+    "--endpoint", type=click.Choice(sorted(ENDPOINTS)), default=CHAT, show_default=True, help="The path of the request."
 )
 @click.option(
     "--header",
@@ -49,12 +49,12 @@ CHAT: Final = "/v1/chat/completions"
     multiple=True,
     help="A hint that it carries, such as 'X-Nexus-Privacy: restricted'; may be repeated.",
 )
-@click.option("--prompt-tokens", type=click.IntRange(0), help="How long the prompt is.")
+@click.option("--prompt-tokens", type=click.IntRange(0), help="The length of the prompt.")
 @click.option("--max-tokens", type=click.IntRange(1), help="How long the answer may be.")
-@click.option("--vision", "needs_vision", is_flag=True, help="The request holds an image.")
+@click.option("--vision", "needs_vision", is_flag=True, help="The request has an image.")
 @click.option("--tools", "needs_tools", is_flag=True, help="The request offers tools.")
 @click.option("--json-format", "needs_json", is_flag=True, help="The request wants a JSON answer.")
-@click.option("--offline", is_flag=True, help="Ask no proxy that runs; look at the fleet from here.")
+@click.option("--offline", is_flag=True, help="Ask no running proxy; probe the backends from here.")
 @json_option
 def command(  # noqa: PLR0913 - its options
     target: Target,

@@ -23,7 +23,7 @@ def command(chosen: Chosen, *, dist: str, as_json: bool) -> None:
     """Check the plugins of the distribution DIST, or the plugin of that name, and print a line for each check.
 
     Its stages are run over hundreds of made-up requests, with its defaults or with the table that the configuration
-    has for it; nothing is started. The exit code is 1 when it fails at anything. Needs hypothesis.
+    has for it; nothing is started. The exit code is 1 if any check fails. Needs hypothesis.
     """
     if importlib.util.find_spec("hypothesis") is None:
         raise StartError("the contract of stages needs hypothesis; pip install hypothesis")

@@ -119,7 +119,7 @@ def client(command: Callable[..., T]) -> Callable[..., T]:
 _OPTIONS: Final = (
     click.option("--url", help="Talk to the proxy there, and read no configuration; else NEXUS_URL."),
     click.option(
-        "--api-key", metavar="REFERENCE", help="The key to show to it: env:NAME or file:PATH; else NEXUS_API_KEY."
+        "--api-key", metavar="REFERENCE", help="The key to send to it: env:NAME or file:PATH; else NEXUS_API_KEY."
     ),
 )
 
