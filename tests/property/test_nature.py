@@ -3,6 +3,7 @@
 import asyncio
 import json
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import example, given, settings
@@ -167,7 +168,7 @@ def test_an_answer_is_judged_alike_however_its_bytes_are_cut(loop, dialect, is_s
 
 @given(
     asked=st.builds(ExpectedFormat, st.booleans(), st.booleans(), st.booleans()),
-    label=st.sampled_from(Label),
+    label=st.sampled_from(get_args(Label)),
     body=st.sampled_from(BODIES) | st.binary(max_size=40),
     at=st.integers(0, 10_000),
 )
