@@ -13,6 +13,8 @@
 ``error_texts``      finds what an error says, wherever its server puts it
 ``refusals``         the refusal of what cannot be translated
 ``system_messages``  gathers the system messages that begin a conversation
+``pairing``          finds the result of each tool call in the history of a chat
+``signed_ids``       keeps Google's signatures of tool calls in the ids of the calls
 ``quirks``           what single providers do differently
 ``ordering``         puts the events of an answer into the order that encoders rely on
 ``openai``           OpenAI's chat

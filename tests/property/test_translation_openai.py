@@ -23,8 +23,8 @@ from nexus.translation.events import (
     Usage,
 )
 from nexus.translation.openai import DIALECT
-from nexus.translation.openai.signatures import signed, split
 from nexus.translation.ordering import Ordering
+from nexus.translation.signed_ids import signed, split
 from nexus.translation.translator import StreamTranslation
 from nexus.wire.streams.sse import SSEFraming
 from tests.support.chat_dialect import CONTEXT, chunk, read, sent

@@ -5,8 +5,6 @@
 ``history_in``   reads the messages of requests
 ``request_out``  writes requests
 ``history_out``  writes the messages of requests
-``pairing``      finds the result of each tool call of a history
-``signatures``   keeps Google's signatures of tool calls in their ids
 ``schemas``      rewrites schemas for providers that take a subset
 ``message``      reads what whole answers and chunks of streams have in common
 ``documents``    decodes both, also of servers that only resemble the dialect

@@ -6,8 +6,8 @@ from nexus.translation.events import AnswerEvent, End, Failure, Start, ToolArgum
 from nexus.translation.openai.documents import document_in
 from nexus.translation.openai.errors import failure_in
 from nexus.translation.openai.message import Said, add_text, finish_of
-from nexus.translation.openai.signatures import signed
 from nexus.translation.openai.usage import usage_in
+from nexus.translation.signed_ids import signed
 
 
 def decode_answer(body: bytes) -> Sequence[AnswerEvent]:

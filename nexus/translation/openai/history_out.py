@@ -9,10 +9,10 @@ from msgspec import UNSET, UnsetType
 from nexus.translation.chat import File, Image, Message, Part, Text, Thinking
 from nexus.translation.data_urls import data_url
 from nexus.translation.media_types import file_name, media_type_of
-from nexus.translation.openai.pairing import PairedCall, Pairing
-from nexus.translation.openai.signatures import SKIP
+from nexus.translation.pairing import PairedCall, Pairing
 from nexus.translation.quirks import Quirks
 from nexus.translation.refusals import not_translatable
+from nexus.translation.signed_ids import SKIP
 from nexus.translation.system_messages import with_one_system
 
 NOTE_OF_IMAGES: Final = "What the tool returned besides follows in the next message."

@@ -7,8 +7,8 @@ from nexus.translation.events import AnswerEvent, End, Start, ToolArguments, Too
 from nexus.translation.openai.documents import document_in
 from nexus.translation.openai.errors import failure_in
 from nexus.translation.openai.message import Call, Choice, add_text, finish_of
-from nexus.translation.openai.signatures import signed
 from nexus.translation.openai.usage import usage_in
+from nexus.translation.signed_ids import signed
 from nexus.wire.streams.event import Event
 
 DONE: Final = b"[DONE]"

@@ -109,19 +109,22 @@ class Turns:
     def _add_call(self, item: _Item) -> None:
         arguments = _text_in(item.arguments)
         call = ToolCall(_call_id(item), single_name(item.namespace, item.name or ""), arguments.strip() or "{}")
-        self._waiting.add(call.id)
-        self._assistant().append(call)
+        self._ask(call)
 
     def _add_custom_call(self, item: _Item) -> None:
         name = single_name(item.namespace, item.name or "")
         call = ToolCall(_call_id(item), name, _text_in(item.input), kind="custom")
-        self._waiting.add(call.id)
-        self._assistant().append(call)
+        self._ask(call)
 
     def _add_fixed_call(self, type_: str, item: _Item) -> None:
         arguments = _text_in(getattr(item, FIXED_TOOLS[type_].member))
         call = ToolCall(_call_id(item), type_, arguments or "{}")
+        self._ask(call)
+
+    def _ask(self, call: ToolCall) -> None:
         self._waiting.add(call.id)
+        # Some servers count ids from zero in every answer: what answered an earlier call does not answer this one.
+        self._answered.discard(call.id)
         self._assistant().append(call)
 
     def _add_output(self, item: _Item) -> None:

@@ -1,13 +1,14 @@
 """Writes a conversation as input items of the Responses API."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from nexus.translation.chat import File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
+from nexus.translation.chat import File, Image, Message, Part, Text, Thinking, ToolCall
 from nexus.translation.data_urls import data_url
 from nexus.translation.media_types import file_name, media_type_of
+from nexus.translation.pairing import PairedCall, Pairing
 from nexus.translation.responses.signatures import encrypted_in
 
 
@@ -74,46 +75,44 @@ class _Reasoning(msgspec.Struct):
 
 
 class Items:
-    """The items of one request."""
+    """The items of one request: the results of calls come directly after the calls.
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    A result without a call is a part of its user's message, and a call without a result gets an empty one if the
+    conversation goes on: servers refuse either, and two calls with one id.
+    """
+
+    def __init__(self, messages: Sequence[Message], max_id_characters: int | None = None) -> None:
         self.instructions = ""
         """The system prompt: what stands before the conversation."""
         self.items: list[Any] = []
         self.lost: set[str] = set()
-        self._calls: dict[str, ToolCall] = {}
-        """Calls without a result yet, by the id that they have here."""
-        self._count = 0
         # A server refuses instructions without any input.
         first = next((place for place, message in enumerate(messages) if message.role != "system"), 0)
         self.instructions = "\n\n".join(text for message in messages[:first] if (text := _text_of(message.parts)))
-        for message in messages[first:]:
+        history = messages[first:]
+        pairing = Pairing(history, max_id_characters)
+        for place, message in enumerate(history):
             if message.role == "assistant":
-                self._add_answer(message.parts)
+                calls = pairing.calls_of(place)
+                self._add_answer(message.parts, iter(calls))
+                self._add_results(calls, goes_on=place < len(history) - 1)
             elif message.role == "system":
                 self.items.append(_Message("system", _text_of(message.parts)))
             else:
-                self._add_question(message.parts)
-        if messages and messages[-1].role != "assistant":
-            self._answer_calls()
+                self._add_question(pairing.parts_of(place))
 
-    def _add_answer(self, parts: Sequence[Part]) -> None:
+    def _add_answer(self, parts: Sequence[Part], calls: Iterator[PairedCall]) -> None:
+        """Add *parts*, of which the calls are *calls*."""
         for part in parts:
             if isinstance(part, Text):
                 if part.text:
                     self.items.append(_Message("assistant", part.text))
             elif isinstance(part, ToolCall):
-                self._add_call(part)
+                call = next(calls)
+                written = _CustomCall if call.kind == "custom" else _Call
+                self.items.append(written(call.id, call.name, call.arguments))
             elif isinstance(part, Thinking):
                 self._add_thoughts(part)
-
-    def _add_call(self, call: ToolCall) -> None:
-        self._count += 1
-        # The same in each request of a conversation.
-        id_ = call.id or f"call_{self._count}"
-        self._calls[id_] = call
-        custom = call.kind == "custom"
-        self.items.append((_CustomCall if custom else _Call)(id_, call.name, call.arguments))
 
     def _add_thoughts(self, thinking: Thinking) -> None:
         own = encrypted_in(thinking.signature)
@@ -124,42 +123,15 @@ class Items:
         item_id, encrypted = own
         self.items.append(_Reasoning(item_id, [_SummaryText(thinking.text)] if thinking.text else [], encrypted))
 
+    def _add_results(self, calls: Sequence[PairedCall], *, goes_on: bool) -> None:
+        for call in calls:
+            if call.result is not None or goes_on:
+                self.items.append(_output(call))
+
     def _add_question(self, parts: Sequence[Part]) -> None:
-        content: list[_Part] = []
-        for part in parts:
-            if isinstance(part, ToolResult):
-                content += self._add_result(part)
-            elif isinstance(part, Text | Image | File):
-                content.append(_part(part))
+        content = [_part(part) for part in parts if isinstance(part, Text | Image | File)]
         if content:
             self.items.append(_Message("user", _content(content)))
-
-    def _add_result(self, result: ToolResult) -> Sequence[_Part]:
-        """Add *result*; return its content if the conversation has no call for it."""
-        content = [_part(part) for part in result.parts]
-        id_ = result.call_id if result.call_id in self._calls else self._first_of(result)
-        if id_ is None:
-            return content
-        call = self._calls.pop(id_)
-        texts = [part.text for part in content if isinstance(part, _Text)]
-        if result.is_error and not (texts and texts[0].startswith("Error")):
-            content, texts = [_Text(ERROR), *content], [ERROR, *texts]
-        # Some servers take nothing but a string.
-        self.items.append(_output(call, id_, "\n".join(texts) if len(texts) == len(content) else content))
-        return ()
-
-    def _answer_calls(self) -> None:
-        """Put an empty result after each call that has none: servers refuse a conversation that goes on without."""
-        for id_, call in self._calls.items():
-            place = next(at for at, item in enumerate(self.items) if getattr(item, "call_id", "") == id_)
-            self.items.insert(place + 1, _output(call, id_, ""))
-
-    def _first_of(self, result: ToolResult) -> str | None:
-        """Return the id of the call that a result without an id belongs to: one of its tool, else the first one."""
-        if result.call_id:
-            return None
-        named = (id_ for id_, call in self._calls.items() if call.name == result.name)
-        return next(named, next(iter(self._calls), None))
 
 
 def _text_of(parts: Sequence[Part]) -> str:
@@ -173,8 +145,15 @@ def _content(parts: list[_Part]) -> _Content:
     return parts
 
 
-def _output(call: ToolCall, id_: str, content: _Content) -> _Output:
-    return _Output("custom_tool_call_output" if call.kind == "custom" else "function_call_output", id_, content)
+def _output(call: PairedCall) -> _Output:
+    """Return the result of *call*, an empty one if it has none."""
+    content = [] if call.result is None else [_part(part) for part in call.result.parts]
+    texts = [part.text for part in content if isinstance(part, _Text)]
+    if call.result is not None and call.result.is_error and not (texts and texts[0].startswith("Error")):
+        content, texts = [_Text(ERROR), *content], [ERROR, *texts]
+    # Some servers take nothing but a string.
+    said = "\n".join(texts) if len(texts) == len(content) else content
+    return _Output("custom_tool_call_output" if call.kind == "custom" else "function_call_output", call.id, said)
 
 
 def _part(part: Text | Image | File) -> _Part:

@@ -81,7 +81,7 @@ def encode_request(chat: ChatRequest, target: Target) -> EncodedRequest:
     """Return *chat* as one request that keeps nothing on the server. :raises RequestError: it has stop sequences."""
     if chat.stop:
         raise not_translatable("stop", "leave it out, and cut the answer")
-    items = Items(chat.messages)
+    items = Items(chat.messages, target.quirks.max_call_id_characters)
     request = _Request(
         model=target.model,
         instructions=items.instructions,

@@ -19,8 +19,8 @@ from nexus.translation.chat import (
     ToolCall,
     ToolResult,
 )
-from nexus.translation.openai.signatures import SKIP, signed
 from nexus.translation.quirks import QUIRKS
+from nexus.translation.signed_ids import SKIP, signed
 from tests.support.chat_dialect import sent
 
 HI = Message("user", (Text("hi"),))

@@ -80,8 +80,8 @@ def test_calls_and_results_are_items():
         {"type": "message", "role": "assistant", "content": "I look."},
         {"type": "function_call", "call_id": "call_1", "name": "get", "arguments": '{"b": 1,"a":2}'},
         {"type": "function_call", "call_id": "call_2", "name": "get", "arguments": "{}"},
-        {"type": "function_call_output", "call_id": "call_2", "output": "Error:\nno"},
         {"type": "function_call_output", "call_id": "call_1", "output": "a\nb"},
+        {"type": "function_call_output", "call_id": "call_2", "output": "Error:\nno"},
         {"type": "message", "role": "user", "content": "go"},
     ]
 
@@ -95,8 +95,8 @@ def test_results_without_ids_belong_to_the_calls_of_their_tool():
     assert [(item["call_id"], item.get("output")) for item in body["input"]] == [
         ("call_1", None),
         ("call_2", None),
-        ("call_2", "b"),
         ("call_1", "a"),
+        ("call_2", "b"),
     ]
 
 

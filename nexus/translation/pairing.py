@@ -3,12 +3,12 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from nexus.translation.chat import Message, Part, ToolCall, ToolResult
-from nexus.translation.openai.signatures import split
+from nexus.translation.signed_ids import split
 
 _HASH_CHARACTERS: Final = 24
 
@@ -22,6 +22,7 @@ class PairedCall(msgspec.Struct):
     arguments: str
     signature: str
     """Of Google; empty: none."""
+    kind: Literal["function", "custom"] = "function"
     result: ToolResult | None = None
 
 
@@ -63,19 +64,23 @@ class Pairing:
     def _call(self, call: ToolCall) -> PairedCall:
         self._count += 1
         own, signature = split(call.id)
-        id_ = own or f"call_{self._count}"
-        if id_ in self._ids:
-            # Some servers count from zero in every answer; a result must name one call.
-            id_ = f"{id_}_{self._count}"
-        self._ids.add(id_)
+        id_ = self._unused(own or f"call_{self._count}")
         if self._max_id_characters is not None and len(id_) > self._max_id_characters:
             id_ = f"call_{sha256(id_.encode()).hexdigest()[:_HASH_CHARACTERS]}"
-        paired = PairedCall(id_, call.name, call.arguments, signature)
+        paired = PairedCall(id_, call.name, call.arguments, signature, call.kind)
         self._waiting[self._count] = paired
         self._in_order.append(self._count)
         self._by_id.setdefault(call.id, deque()).append(self._count)
         self._by_name.setdefault(call.name, deque()).append(self._count)
         return paired
+
+    def _unused(self, wanted: str) -> str:
+        """Return *wanted*, or one like it if a call has it: some servers count from zero in every answer."""
+        id_, number = wanted, self._count
+        while id_ in self._ids:
+            id_, number = f"{wanted}_{number}", number + 1
+        self._ids.add(id_)
+        return id_
 
     def _unpaired(self, message: Message) -> Iterator[Part]:
         for part in message.parts:
