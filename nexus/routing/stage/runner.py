@@ -211,40 +211,24 @@ class Stage:
 
     def count(self, own: RoutingIntent) -> None:
         """Let it count its verdicts on *own*, its shadow of an intent; a failure is only logged."""
-        # As _contained(), written out: this is done for each request.
-        counted: Callable[[RoutingIntent], object] = self._reconciler.count
-        began = self._clock()
-        try:
-            if (returned := counted(own)) is not None:
-                raise _returned(returned)  # noqa: TRY301 - one way to fail
-        except BaseException as exc:
-            if is_interrupt(exc):
-                raise
-            self.failed("count", exc)
-            return
-        took_s = self._clock() - began
-        if self.health.streaks or took_s > SLOW_S:
-            self.took("count", took_s)
+        self._tell("count", self._reconciler.count, own)
 
     def is_resting(self, intent: RoutingIntent) -> bool:
         """Whether it says that it has nothing to decide; False when that fails, as it is then called."""
         try:
-            return (
-                self._is_quiet is not None
-                and not intent.headers
-                and (self._is_quiet(intent.snapshot, intent.requirements) is True)
-            )
+            return self._rests(intent)
         except BaseException as exc:
             if is_interrupt(exc):
                 raise
             return False
 
+    def _rests(self, intent: RoutingIntent) -> bool:
+        """Whether it says that it has nothing to decide; raises whatever the stage raises."""
+        is_quiet = self._is_quiet
+        return is_quiet is not None and not intent.headers and is_quiet(intent.snapshot, intent.requirements) is True
+
     def _reconcile(self, intent: RoutingIntent) -> None:
-        if (
-            self._is_quiet is not None
-            and not intent.headers
-            and self._is_quiet(intent.snapshot, intent.requirements) is True
-        ):
+        if self.can_rest and self._rests(intent):
             return
         own = intent.shadow()
         if (returned := self._reconciler.reconcile(own)) is not None:
@@ -257,11 +241,7 @@ class Stage:
 
     def _observe(self, intent: RoutingIntent) -> None:
         """Record the verdicts of the stage without merging them."""
-        if (
-            self._is_quiet is not None
-            and not intent.headers
-            and self._is_quiet(intent.snapshot, intent.requirements) is True
-        ):
+        if self.can_rest and self._rests(intent):
             return
         own = intent.shadow()
         _check_none(self._reconciler.reconcile(own))
@@ -275,27 +255,26 @@ class Stage:
 
     def settle(self, hold: Hold, outcome: AttemptOutcome) -> None:
         """Give back the *hold* of a plugin's stage; a failure is only logged."""
+        self._tell("settle", hold.settle, outcome)
+
+    def _tell(self, call: StageCall, function: Callable[[T], object], what: T) -> None:
+        """Call *function*, which has nothing to return; a failure is only logged."""
         # As _contained(), written out: this is done for each request.
-        settle: Callable[[AttemptOutcome], object] = hold.settle
         began = self._clock()
         try:
-            if (returned := settle(outcome)) is not None:
+            if (returned := function(what)) is not None:
                 raise _returned(returned)  # noqa: TRY301 - one way to fail
         except BaseException as exc:
             if is_interrupt(exc):
                 raise
-            self.failed("settle", exc)
+            self.failed(call, exc)
             return
         took_s = self._clock() - began
         if self.health.streaks or took_s > SLOW_S:
-            self.took("settle", took_s)
+            self.took(call, took_s)
 
     def _reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
-        if (
-            self._is_quiet is not None
-            and not intent.headers
-            and self._is_quiet(intent.snapshot, intent.requirements) is True
-        ):
+        if self.can_rest and self._rests(intent):
             return None
         began = self._clock()
         held: object = self._reconciler.reserve(intent.shadow(), backend)
