@@ -14,7 +14,7 @@ from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
 from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer
-from nexus.routing.ranking.candidates import Candidates
+from nexus.routing.ranking.candidates import Candidates, certain_slots
 from nexus.routing.ranking.latency import FREE_DOUBLINGS, Latencies, latency_points
 from nexus.routing.ranking.ranking import ListedScores, Scores
 from nexus.routing.ranking.scoring import (
@@ -149,8 +149,9 @@ class Smart(Strategy):
         del model, wanted
         self._turns.last = None
         backend, own_name = offer
-        busy, slots = _load_of_one(offer, self._clock())
-        load = load_points(backend, busy, slots) if busy else 100.0
+        now = self._clock()
+        busy = _busy_requests_of_one(offer, now)
+        load = load_points(backend, busy, _slots_of_one(offer, now)) if busy else 100.0
         points = load * self._load + 100.0 * self._latency
         if backend.priority < 100:
             points += (100 - backend.priority) * self._priority
@@ -204,23 +205,26 @@ class Smart(Strategy):
             self._turns.take(backend.name, model)
 
 
-def _load_of_one(offer: Offer, now: float) -> tuple[float, float | None]:
-    """Return the same for a sole candidate, which is the commonest case in a small fleet."""
+def _busy_requests_of_one(offer: Offer, now: float) -> float:
+    """Return what :func:`load_of` finds for a sole candidate, which is the commonest case in a small fleet."""
     backend, model = offer
     load, figures = backend.load, backend.load.models.get(model)
     busy: float = load.everywhere
-    facts = backend.models.get(model)
-    slots: float | None = backend.slots
-    if facts is not None and facts.max_in_flight is not None:
-        slots = min(facts.max_in_flight, slots or facts.max_in_flight)
     if load.told is not None:
         busy += load.told.other_requests(now)
     if figures is not None and figures.failures:
         busy += figures.recent_failures(now)
-    if load.told is not None or (figures is not None and figures.learned.limit is not None):
-        candidates = Candidates((offer,))
-        return busy, with_guesses(candidates, candidates.figures(), now)[0]
-    return busy, slots
+    return busy
+
+
+def _slots_of_one(offer: Offer, now: float) -> float | None:
+    """Return how many requests a sole candidate works on at once, likewise."""
+    backend, model = offer
+    figures = backend.load.models.get(model)
+    if backend.load.told is None and (figures is None or figures.learned.limit is None):
+        return certain_slots(backend, model)
+    candidates = Candidates((offer,))
+    return with_guesses(candidates, candidates.figures(), now)[0]
 
 
 class SmartScores(Scores):
