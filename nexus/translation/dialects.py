@@ -1,6 +1,5 @@
 """The table of dialects, and of the endpoints between which requests are translated."""
 
-from codecs import utf_8_decode
 from collections.abc import Collection, Mapping
 from typing import Final
 
@@ -12,7 +11,7 @@ from nexus.translation.dialect import Dialect, Target
 from nexus.translation.embeddings import EMBEDDINGS, EmbeddingsConversion
 from nexus.translation.token_counts import TokenCount
 from nexus.translation.translator import ChatConversion
-from nexus.wire.characters import with_whole_characters
+from nexus.wire.characters import check_encoding, with_whole_characters
 
 DIALECTS: Final[Mapping[str, Dialect]] = {
     dialect.endpoint: dialect
@@ -49,9 +48,8 @@ def convert(endpoint: str, other: str, body: bytes, target: Target, about: About
     :raises RequestError: *body* is invalid, or cannot be said there without changing its meaning: ``not_translatable``.
     """
     try:
-        # The decoder does not check what it skips.
         if not body.isascii():
-            utf_8_decode(body, "strict", True)  # noqa: FBT003 - it has no name
+            check_encoding(body)
         return _conversion(endpoint, other, body, target, about)
     except UnicodeDecodeError:
         repaired = with_whole_characters(body)

@@ -18,7 +18,7 @@
 ``listings``         the pages that list these models
 ``composing``        composes sample requests, to explain how they are routed
 ``documents``        decodes JSON of backends
-``characters``       replaces what is no whole character in JSON
+``characters``       finds and replaces what is no whole character in JSON
 ``json_members``     finds the members of a JSON object in its bytes
 ===================  ==================================================================
 """

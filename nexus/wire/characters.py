@@ -1,11 +1,22 @@
-"""Replaces what is no whole character in JSON: many servers do so themselves, and the decoder refuses the document."""
+"""Finds and replaces what is no whole character in JSON: many servers do so, where the decoder refuses the text."""
 
 import re
+from codecs import utf_8_decode
 from typing import Final
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 IN_PLACE: Final = "\x7f"
 """Replaces one byte where the length is kept; no name of a model may have it."""
+CHECKED_BYTES: Final = 16 * 1024
+
+
+def check_encoding(text: bytes) -> None:
+    """Raise UnicodeDecodeError when *text* is not UTF-8; the decoder does not check what it skips."""
+    # In pieces, which need little memory each: a long text would be slower for the memory of its characters.
+    at, size = 0, len(text)
+    while at < size:
+        _, read_bytes = utf_8_decode(text[at : at + CHECKED_BYTES], "strict", at + CHECKED_BYTES >= size)
+        at += read_bytes
 
 
 def with_whole_characters(document: bytes) -> bytes:

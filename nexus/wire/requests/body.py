@@ -1,14 +1,13 @@
 """Decodes what routing reads from a JSON body, and refuses bodies that another parser could read differently."""
 
 import re
-from codecs import utf_8_decode
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from nexus.errors import RequestError
-from nexus.wire.characters import as_long_with_whole_characters
+from nexus.wire.characters import as_long_with_whole_characters, check_encoding
 from nexus.wire.documents import read
 from nexus.wire.json_members import CrowdedObjectError, members
 from nexus.wire.message_text import FILE_BYTES, nothing, without_files
@@ -19,8 +18,6 @@ T = TypeVar("T", bound=RoutedBody)
 
 LARGE_BYTES: Final = 64 * 1024
 """A shorter body cannot exceed a limit on sizes; a longer one is not searched for endless numbers."""
-
-CHECKED_BYTES: Final = 16 * 1024
 
 _WHERE: Final = re.compile(r"(.*) - at `\$\.?(.*)`")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -55,7 +52,7 @@ def read_body(
         cut = body if len(body) < FILE_BYTES else without_files(body, file_hash if hashes_files else nothing)
         fields, text = (shape.decoder.decode(body), body) if cut is body else _decoded(shape, body, cut)
         if not text.isascii():
-            _check_encoding(text)
+            check_encoding(text)
         if fields.model:
             check_model(fields.model)
         else:
@@ -103,15 +100,6 @@ def _decoded(shape: Shape[T], body: bytes, cut: bytes) -> tuple[T, bytes]:
 
 
 _FILE: Final = FILE_PREFIX.decode()
-
-
-def _check_encoding(text: bytes) -> None:
-    """Raise UnicodeDecodeError when *text* is not UTF-8; the decoder does not check what it skips."""
-    # In pieces, which need little memory each: a long text would be slower for the memory of its characters.
-    at, size = 0, len(text)
-    while at < size:
-        _, read_bytes = utf_8_decode(text[at : at + CHECKED_BYTES], "strict", at + CHECKED_BYTES >= size)
-        at += read_bytes
 
 
 def check_model(model: str) -> None:
