@@ -75,7 +75,9 @@ async def disconnect(client: Redis) -> None:
     await client.aclose()
     sentinels = getattr(client.connection_pool, "sentinel_manager", None)
     if isinstance(sentinels, Sentinel):
-        await sentinels.aclose()
+        # Sentinel.aclose() came after the oldest release that this plugin takes.
+        for sentinel in sentinels.sentinels:
+            await sentinel.aclose()
 
 
 def place(config: RedisConfig) -> str:
