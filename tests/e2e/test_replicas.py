@@ -144,7 +144,11 @@ def test_replicas_hold_the_limit_of_a_backend_together(replicas):
 
 
 def status_of(nexus, name):
-    return next(row["status"] for row in nexus.get_json("/admin/backends")["backends"] if row["name"] == name)
+    return row_of(nexus, name)["status"]
+
+
+def row_of(nexus, name):
+    return next(row for row in nexus.get_json("/admin/backends")["backends"] if row["name"] == name)
 
 
 def test_a_drain_holds_for_all_replicas_and_ends_for_all(replicas):
@@ -209,17 +213,21 @@ def question(model):
 
 def test_a_replica_that_is_killed_returns_its_slots_in_time(replicas):
     killed, other, _ = replicas
+    before = len(other.log_lines("replicas_out_of_touch"))
+
+    def is_out_of_touch():
+        return len(other.log_lines("replicas_out_of_touch")) > before
+
     with ExitStack() as streams:
         for _ in range(LIMIT):
             client = streams.enter_context(client_of(killed))
             stream = streams.enter_context(client.chat.completions.create(**question("sloth"), stream=True))
             next(iter(stream))
+        until(lambda: row_of(other, "slow")["pending_requests"] == LIMIT or is_out_of_touch())
         with client_of(other) as client, ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(client.chat.completions.create, **question("sloth"), stream=True)
-            until(
-                lambda: other.get_json("/v1/stats")["queue"]["depth"] == 1 or other.log_lines("replicas_out_of_touch")
-            )
-            if other.log_lines("replicas_out_of_touch"):
+            until(lambda: other.get_json("/v1/stats")["queue"]["depth"] == 1 or is_out_of_touch())
+            if is_out_of_touch():
                 pytest.skip(
                     "the machine is so busy that the store did not answer in time: a replica then uses its part"
                 )
