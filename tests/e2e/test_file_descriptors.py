@@ -118,7 +118,7 @@ def test_a_connection_for_which_nothing_is_left_is_told_so(nexus, flood):
 
 
 def test_a_limit_that_does_not_carry_what_is_configured_is_warned_of(nexus, command):
-    (line,) = nexus.log_lines("config_warning")
+    (line,) = nexus.wait_for_log("config_warning")
     checked = command("check", "--set", "server.max_concurrent_requests=100000000")
 
     assert f"{MAX_FILES} file descriptors are too few for server.max_concurrent_requests = 10000" in line["reason"]
