@@ -99,7 +99,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
 
     prompt_blocks: tuple[int, ...] = ()
     """A hash for each whole block of the prompt, chained on the one before, so that prompts with the same beginning
-    have the same first hashes. Of a chat, and only if a stage ``wants_prompt_blocks``; else empty."""
+    have the same first hashes. Of a chat, and only if a stage ``wants_prompt_blocks`` and there are several backends to
+    choose from; else empty."""
     conversation: int = 0
     """A hash of the client's name for the conversation, such as a session header or ``prompt_cache_key``; under the
     same conditions. 0: it has none."""

@@ -1,13 +1,14 @@
 """The search for a backend: each model of the fallback chain in turn goes through the whole pipeline."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.naming import Naming, served
+from nexus.domain.naming import Naming
 from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.errors import StageFailed
 from nexus.routing import rejections
@@ -25,6 +26,7 @@ from nexus.routing.decision_record import (
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.model_names import resolution as names
 from nexus.routing.model_names.resolution import Resolution
+from nexus.routing.model_names.resolver import Resolver
 from nexus.routing.pipeline import Pipeline, Refused
 from nexus.routing.policies import Policies, Policy
 from nexus.routing.ranking.scoring import Ranked
@@ -33,9 +35,6 @@ from nexus.routing.stage.order import BUILT_IN
 
 STAGE_OF_HINT: Final[Mapping[str, str]] = {"x-nexus-privacy": "privacy"}
 """Hints that are refused if the stage that obeys them is missing: a demand for privacy must be obeyed or refused."""
-
-MAX_CACHED_RESOLUTIONS: Final = 1024
-"""Clients choose the names, so the cache must be bounded."""
 
 
 class Router:
@@ -55,8 +54,8 @@ class Router:
         """:param translations: by the name of an endpoint, those to which its requests are translated, best first."""
         self.pipeline = pipeline
         self.schedule = schedule
-        self.naming = naming or Naming()
-        self.fallbacks = fallbacks or {}
+        self.names = Resolver(naming or Naming(), fallbacks or {})
+        self.resolve: Final = self.names.resolve
         self.policies = policies or Policies()
         self.default_model = default_model
         self.translations = translations or {}
@@ -68,9 +67,6 @@ class Router:
         self.unsupported_hints: Final = {h: stage for h, stage in STAGE_OF_HINT.items() if stage not in installed}
         """Hints whose stage is not in this pipeline, each with that stage."""
         self.wants_prompt_blocks: Final = any(place.reconciler.wants_prompt_blocks for place in places)
-        self._snapshot: FleetSnapshot | None = None
-        self._resolutions: dict[str, Resolution] = {}
-        self._served: tuple[str, ...] | None = None
 
     def begin(  # noqa: PLR0913 - what is known of one request
         self,
@@ -98,29 +94,14 @@ class Router:
         served = (endpoint.name, *self.translations.get(endpoint.name, ()))
         return names.Nameless(endpoint, served, kept, self.default_model).resolve(snapshot, self.resolve)
 
-    def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
-        """Return what *model* stands for; cached until the fleet changes."""
-        if snapshot is not self._snapshot or len(self._resolutions) >= MAX_CACHED_RESOLUTIONS:
-            self._start_cache(snapshot)
-        found = self._resolutions.get(model)
-        if found is None:
-            found = self._resolutions[model] = names.resolve(model, snapshot, self.naming)
-        return found
+    def marks_wanted(self, snapshot: FleetSnapshot) -> Callable[[str], bool] | None:
+        """Return a function that says whether prompts for a model are to be hashed; None: no prompts are.
 
-    def served(self, snapshot: FleetSnapshot) -> tuple[str, ...]:
-        """Return the models that a backend can be asked for; cached until the fleet changes."""
-        if snapshot is not self._snapshot:
-            self._start_cache(snapshot)
-        if self._served is None:
-            self._served = served(snapshot)
-        return self._served
-
-    def _start_cache(self, snapshot: FleetSnapshot) -> None:
-        self._snapshot, self._resolutions, self._served = snapshot, {}, None
-
-    def fallbacks_of(self, resolution: Resolution) -> tuple[str, ...]:
-        """Return the fallbacks configured for any name of the model."""
-        return next((self.fallbacks[name] for name in resolution.names if name in self.fallbacks), ())
+        They are if a stage wants it and there are several backends to choose from.
+        """
+        if not self.wants_prompt_blocks or len(snapshot.backends) <= 1:
+            return None
+        return partial(self.names.has_choice, snapshot)
 
 
 class Routing:
@@ -236,7 +217,7 @@ class Routing:
     def _fallbacks(self, first: Resolution, snapshot: FleetSnapshot) -> Iterator[Resolution]:
         """Yield each fallback that the policies allow."""
         if all(policy.fallback_allowed for policy in self.policies):
-            for name in self._router.fallbacks_of(first):
+            for name in self._router.names.fallbacks_of(first):
                 yield self._router.resolve(name, snapshot)
 
     def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
@@ -248,7 +229,7 @@ class Routing:
         if kept is not None and names.keeper_of(kept, snapshot) is None:
             # No fallback has the kept object.
             return rejections.kept_object_gone(kept, "")
-        if self._router.fallbacks and len(chain := (first, *self._fallbacks(first, snapshot))) > 1:
+        if self._router.names.fallbacks and len(chain := (first, *self._fallbacks(first, snapshot))) > 1:
             return self._search_chain(chain, snapshot, searched)
         considered = ConsideredModel(first, self.policies)
         searched.models.append(considered)
@@ -307,8 +288,8 @@ class Routing:
         model, router = resolution.requested, self._router
         if not model:
             return rejections.endpoint_not_served(self.request.endpoint)
-        hint = router.naming.hint(model, snapshot)
-        return rejections.unknown_model(model, snapshot, router.served(snapshot), hint)
+        hint = router.names.naming.hint(model, snapshot)
+        return rejections.unknown_model(model, snapshot, router.names.served(snapshot), hint)
 
     def _rank(self, considered: ConsideredModel, snapshot: FleetSnapshot) -> RoutingIntent:
         """Run the pipeline over the backends that have not been tried for the model, and rank those that are left.

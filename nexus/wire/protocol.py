@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.errors import RequestError
-from nexus.wire.requests.prompt_blocks import MarkedBy
+from nexus.wire.requests.prompt_blocks import Marking
 from nexus.wire.streams.event import Event
 from nexus.wire.streams.scan import StreamScan
 
@@ -25,7 +25,7 @@ class Collector(Protocol):
 class Understand(Protocol):
     """Reads what a request requires."""
 
-    def __call__(self, endpoint: Endpoint, body: bytes, marked_by: MarkedBy | None = None, /) -> Requirements: ...
+    def __call__(self, endpoint: Endpoint, body: bytes, marking: Marking | None = None, /) -> Requirements: ...
 
 
 class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +34,7 @@ class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     endpoints: tuple[Endpoint, ...]
     understand: Understand
-    """Reads what routing needs from a JSON body, with marks of its prompt if headers are given. :raises RequestError:
+    """Reads what routing needs from a JSON body, with marks of its prompt if they are asked for. :raises RequestError:
     ``invalid_json``, ``invalid_value``, ``unsupported_parameter``, each with its ``param``."""
     open_stream: Callable[[Endpoint], StreamScan]
     usage_of: Callable[[bytes], TokenUsage | None]

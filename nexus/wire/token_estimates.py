@@ -81,7 +81,7 @@ COUNTED: Final = frozenset({"chat", "embeddings", "rerank"})
 
 def is_uncounted(usage: TokenUsage | None, requirements: Requirements) -> bool:
     """Whether a backend has reported no usage; some report zero where they do not count."""
-    return usage is None or (usage.total_tokens == 0 and requirements.answers > 0)
+    return usage is None or not (usage.completion_tokens or usage.prompt_tokens or requirements.answers == 0)
 
 
 def tokens_of(text: str) -> int:

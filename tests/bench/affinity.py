@@ -27,7 +27,7 @@ from nexus.routing.intent import RoutingIntent
 from nexus.routing.stage.api import Reconciler
 from nexus.testing.builders import MODEL, make_attempt, make_backend, make_intent
 from nexus.wire.requests.limits import RoutedBody
-from nexus.wire.requests.prompt_blocks import prompt_marks
+from nexus.wire.requests.prompt_blocks import Marking, prompt_marks
 from nexus_affinity.config import AffinityConfig
 from nexus_affinity.costs import Cost
 from nexus_affinity.fleet_caches import FleetCaches
@@ -176,7 +176,7 @@ def decision() -> tuple[float, float]:
         deciding.append(thread_time() - began)
         began = thread_time()
         for _ in intents:
-            prompt_marks(msgspec.json.decode(body, type=RoutedBody), ())
+            prompt_marks(msgspec.json.decode(body, type=RoutedBody), Marking((), lambda _: True))
         hashing.append(thread_time() - began)
         for intent in intents:
             intent.weights.clear()

@@ -27,6 +27,7 @@ from nexus.routing.explain.model import Explanation, WaitReport
 from nexus.routing.rejections import no_model_named
 from nexus.routing.router import Router
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.requests.prompt_blocks import Marking
 
 
 class Explainer(msgspec.Struct, frozen=True):
@@ -66,9 +67,10 @@ class Explainer(msgspec.Struct, frozen=True):
         :raises RequestError: the request itself would be refused with this error.
         """
         endpoint = explained_endpoint(page_request.query, is_anthropic=page_request.is_anthropic)
-        protocol, marked_by = PROTOCOLS[endpoint.protocol], () if self.router.wants_prompt_blocks else None
-        requirements = await understand(protocol, endpoint, page_request, page_request.body, marked_by=marked_by)
         snapshot = self.snapshot()
+        protocol, is_wanted = PROTOCOLS[endpoint.protocol], self.router.marks_wanted(snapshot)
+        marking = None if is_wanted is None else Marking((), is_wanted)
+        requirements = await understand(protocol, endpoint, page_request, page_request.body, marking=marking)
         if not requirements.model and self.router.resolve_nameless(endpoint, None, snapshot) is None:
             raise rejection(no_model_named(snapshot))
         received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration

@@ -44,7 +44,7 @@ def pages(  # noqa: PLR0913 - all that pages show
     server, router = blueprint.config.server, blueprint.router
     routes = (
         *health.routes(snapshot, state, router.pipeline),
-        *models.routes(snapshot, router.naming),
+        *models.routes(snapshot, router.names.naming),
         Explainer(router, snapshot, blueprint.config.queue, blueprint.access_rules, plane.queue).route(),
         *decisions.routes(plane.decisions, peers),
         *plugin_page.routes(blueprint.contributions.routes()),

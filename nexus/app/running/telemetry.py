@@ -128,5 +128,5 @@ class Telemetry:
 def configured_models(blueprint: Blueprint) -> frozenset[str]:
     """Return every model name in the configuration: aliases, fallbacks and their targets."""
     routing = blueprint.config.routing
-    aliases = blueprint.router.naming.aliases
+    aliases = blueprint.router.names.naming.aliases
     return frozenset(aliases).union(*aliases.values(), routing.fallbacks, *routing.fallbacks.values())

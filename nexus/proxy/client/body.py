@@ -17,7 +17,7 @@ from nexus.proxy.client.request_reader import WholeBody
 from nexus.proxy.headers.from_client import Head
 from nexus.wire.protocol import WireProtocol
 from nexus.wire.requests import multipart
-from nexus.wire.requests.prompt_blocks import MarkedBy
+from nexus.wire.requests.prompt_blocks import Marking
 from nexus.wire.requests.prompt_start import prompt_start
 
 MIN_RATE: Final = 64 * 1024
@@ -128,11 +128,11 @@ async def understand(
     headers: BodyHeaders,
     body: bytes,
     *,
-    marked_by: MarkedBy | None = None,
+    marking: Marking | None = None,
 ) -> Requirements:
     """Return what *body* requires of a model.
 
-    :param marked_by: the headers that may name the conversation, if a stage wants hashes of the prompt; else None.
+    :param marking: asks for hashes of the prompt, if a stage wants them; else None.
     :raises RequestError: *endpoint* does not accept it; see :attr:`WireProtocol.understand`.
     """
     if endpoint.model == "none" and not body:
@@ -144,17 +144,15 @@ async def understand(
             return WITHOUT_MODEL
         return multipart.understand(endpoint, body, headers.content_type)
     if len(body) > LARGE_BYTES:
-        return await asyncio.to_thread(_understand_json, protocol, endpoint, body, marked_by)
-    return _understand_json(protocol, endpoint, body, marked_by)
+        return await asyncio.to_thread(_understand_json, protocol, endpoint, body, marking)
+    return _understand_json(protocol, endpoint, body, marking)
 
 
-def _understand_json(
-    protocol: WireProtocol, endpoint: Endpoint, body: bytes, marked_by: MarkedBy | None
-) -> Requirements:
+def _understand_json(protocol: WireProtocol, endpoint: Endpoint, body: bytes, marking: Marking | None) -> Requirements:
     if endpoint.model == "none":
         requirements = protocol.understand(endpoint, body)
         return replace(requirements, model="", answers=0 if endpoint.capability == "keep" else 1)
-    return protocol.understand(endpoint, body, marked_by if endpoint.capability == "chat" else None)
+    return protocol.understand(endpoint, body, marking if endpoint.capability == "chat" else None)
 
 
 async def preview(endpoint: Endpoint, headers: BodyHeaders, body: bytes) -> str:

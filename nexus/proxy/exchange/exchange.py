@@ -36,6 +36,7 @@ from nexus.proxy.exchange.translating import Translation
 from nexus.proxy.headers.to_client import NO_BACKEND_LINES, SANDBOX_LINE
 from nexus.proxy.upstream.response_parser import WITHOUT_BODY
 from nexus.proxy.write_batch import MAX_BATCHED_BYTES
+from nexus.wire.requests.prompt_blocks import Marking
 from nexus.wire.token_estimates import estimated_usage, is_uncounted, tokens_of
 
 
@@ -125,8 +126,10 @@ class Exchange(msgspec.Struct, eq=False):
         endpoint = request.endpoint
         record.bytes_in = len(body)
         record.enter("understand")
-        marked_by = request.head.forward if self.settings.router.wants_prompt_blocks else None
-        requirements = await understand(request.protocol, endpoint, request.head, body, marked_by=marked_by)
+        router = self.settings.router
+        is_wanted = router.marks_wanted(plane.fleet.snapshot) if router.wants_prompt_blocks else None
+        marking = None if is_wanted is None else Marking(request.head.forward, is_wanted)
+        requirements = await understand(request.protocol, endpoint, request.head, body, marking=marking)
         if request.ids or request.method != b"POST":
             record.method = request.method.decode()
             requirements = resources.with_references(requirements, request)

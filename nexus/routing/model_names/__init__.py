@@ -1,1 +1,1 @@
-"""From the name in a request to backends: ``resolution`` of names and aliases, ``globs`` for policy patterns."""
+"""From the name in a request to backends: ``resolution`` of names and aliases, cached by ``resolver``; ``globs``."""

@@ -113,7 +113,8 @@ class Reconciler(ABC):
     """What a failure of this stage means for the request. Rejecting is the default, so that no check is bypassed."""
 
     wants_prompt_blocks: ClassVar[bool] = False
-    """Whether it reads ``prompt_blocks`` or ``conversation`` of the requirements, which are computed only on demand."""
+    """Whether it reads ``prompt_blocks`` or ``conversation`` of the requirements. They are computed only on demand, and
+    only if several backends of the fleet, healthy or not, have the model or one of its fallbacks."""
 
     depends_on: ClassVar[frozenset[Fact] | None] = None
     """What its verdicts depend on besides what many requests share: the candidates, except for their live ``load`` and

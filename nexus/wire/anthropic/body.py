@@ -10,13 +10,13 @@ from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.kept.references import FILES_MARK, MAX_REFERENCES, file_references
 from nexus.wire.requests.body import Shape, answer_limit, read_body
 from nexus.wire.requests.limits import NOTHING, MaxTokens, SteeringBody
-from nexus.wire.requests.prompt_blocks import UNMARKED, MarkedBy, prompt_marks
+from nexus.wire.requests.prompt_blocks import UNMARKED, Marking, prompt_marks
 from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure, measure_tools
 
 
-def understand(endpoint: Endpoint, body: bytes, marked_by: MarkedBy | None = None) -> Requirements:
-    fields, bulk, text = read_body(_SHAPE, body, _PROMPT, hashes_files=marked_by is not None)
-    marks = UNMARKED if marked_by is None else prompt_marks(fields, marked_by, has_cache_control=True)
+def understand(endpoint: Endpoint, body: bytes, marking: Marking | None = None) -> Requirements:
+    fields, bulk, text = read_body(_SHAPE, body, _PROMPT, marking=marking)
+    marks = UNMARKED if marking is None else prompt_marks(fields, marking, has_cache_control=True)
     tools = bulk.pop("tools", b"")
     sizes = {name: measure(raw) for name, raw in bulk.items()}
     return Requirements(

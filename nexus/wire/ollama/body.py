@@ -9,14 +9,14 @@ import msgspec
 from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.requests.body import Shape, answer_limit, read_body
 from nexus.wire.requests.limits import NOTHING, MaxTokens, RoutedBody, TopTokens
-from nexus.wire.requests.prompt_blocks import UNMARKED, MarkedBy, prompt_marks
+from nexus.wire.requests.prompt_blocks import UNMARKED, Marking, prompt_marks
 from nexus.wire.token_estimates import BYTES_PER_TOKEN, Prompts, has_items, measure, measure_each, measure_tools
 
 
-def understand(endpoint: Endpoint, body: bytes, marked_by: MarkedBy | None = None) -> Requirements:
-    fields, bulk, text = read_body(_SHAPE, body, _BULK, hashes_files=marked_by is not None)
+def understand(endpoint: Endpoint, body: bytes, marking: Marking | None = None) -> Requirements:
+    fields, bulk, text = read_body(_SHAPE, body, _BULK, marking=marking)
     answers = 0 if endpoint.capability == "chat" and _only_loads(text, bulk) else 1
-    marks = prompt_marks(fields, marked_by) if answers and marked_by is not None else UNMARKED
+    marks = prompt_marks(fields, marking) if answers and marking is not None else UNMARKED
     each = measure_each(bulk["input"]) if "input" in bulk else _NO_INPUT
     return Requirements(
         model=fields.model or "",

@@ -13,15 +13,15 @@ from nexus.wire.documents import read
 from nexus.wire.kept.references import FILES_MARK, MAX_REFERENCES, file_references
 from nexus.wire.requests.body import Shape, answer_limit, read_body
 from nexus.wire.requests.limits import NOTHING, Choices, MaxTokens, Refused, SteeringBody, TopTokens
-from nexus.wire.requests.prompt_blocks import UNMARKED, MarkedBy, prompt_marks
+from nexus.wire.requests.prompt_blocks import UNMARKED, Marking, prompt_marks
 from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure, measure_each, measure_tools
 
 
-def understand(endpoint: Endpoint, body: bytes, marked_by: MarkedBy | None = None) -> Requirements:
+def understand(endpoint: Endpoint, body: bytes, marking: Marking | None = None) -> Requirements:
     prompt = _PROMPTS.get(endpoint.name, _NO_PROMPT)
-    fields, bulk, text = read_body(_SHAPE, body, prompt.members, hashes_files=marked_by is not None)
+    fields, bulk, text = read_body(_SHAPE, body, prompt.members, marking=marking)
     measured = _measure(prompt, bulk)
-    marks = UNMARKED if marked_by is None else prompt_marks(fields, marked_by)
+    marks = UNMARKED if marking is None else prompt_marks(fields, marking)
     return Requirements(
         model=fields.model or "",
         # Speech has its own member to request a stream of events.

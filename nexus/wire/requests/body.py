@@ -10,9 +10,9 @@ from nexus.errors import RequestError
 from nexus.wire.characters import as_long_with_whole_characters, check_encoding
 from nexus.wire.documents import read
 from nexus.wire.json_members import CrowdedObjectError, members
-from nexus.wire.message_text import FILE_BYTES, nothing, without_files
+from nexus.wire.message_text import FILE_BYTES, without_files
 from nexus.wire.requests.limits import MAX_COUNTED_TOKENS, MAX_ITEMS, MAX_MODEL_CHARACTERS, RoutedBody
-from nexus.wire.requests.prompt_blocks import FILE_PREFIX, file_hash
+from nexus.wire.requests.prompt_blocks import FILE_PREFIX, Marking, file_hash
 
 T = TypeVar("T", bound=RoutedBody)
 
@@ -36,21 +36,21 @@ class Shape(NamedTuple, Generic[T]):
 
 
 def read_body(
-    shape: Shape[T], body: bytes, bulk_names: Iterable[str], *, hashes_files: bool = False
+    shape: Shape[T], body: bytes, bulk_names: Iterable[str], *, marking: Marking | None = None
 ) -> tuple[T, dict[str, bytes], bytes]:
     """Decode *body*; return its fields, the bytes of its members among *bulk_names*, and the text of the body.
 
     Long files are missing in the members, and may be in the text: an empty string is in their place. What is no whole
     character is replaced there: whether it is taken, the backend decides.
 
-    :param hashes_files: put their hashes there instead.
+    :param marking: put the hashes of files there instead, if marks of this prompt are wanted.
     :raises RequestError: and nothing else, whatever the bytes are.
     """
     # Never `from exc`: errors of the decoder can contain the prompt. And all of it inside the `try`: what one decoder
     # accepts can be nested too deeply for the next one.
     try:
-        cut = body if len(body) < FILE_BYTES else without_files(body, file_hash if hashes_files else nothing)
-        fields, text = (shape.decoder.decode(body), body) if cut is body else _decoded(shape, body, cut)
+        decode = shape.decoder.decode
+        fields, text, cut = (decode(body), body, body) if len(body) < FILE_BYTES else _cut(shape, body, marking)
         if not text.isascii():
             check_encoding(text)
         if fields.model:
@@ -75,7 +75,7 @@ def read_body(
         body = _repaired(body, exc)
     else:
         return fields, bulk, text
-    return read_body(shape, body, bulk_names, hashes_files=hashes_files)
+    return read_body(shape, body, bulk_names, marking=marking)
 
 
 def _repaired(body: bytes, exc: Exception) -> bytes:
@@ -86,6 +86,19 @@ def _repaired(body: bytes, exc: Exception) -> bytes:
     if repaired == body:
         raise RequestError("invalid_json", "the body is not valid JSON in UTF-8") from None
     return repaired
+
+
+def _cut(shape: Shape[T], body: bytes, marking: Marking | None) -> tuple[T, bytes, bytes]:
+    """Return the fields of *body*, the text that they are in, and *body* without files, or with their hashes."""
+    cut = without_files(body)
+    if cut is body:
+        return shape.decoder.decode(body), body, body
+    fields, text = _decoded(shape, body, cut)
+    if marking is not None and marking.is_wanted_for(fields.model or ""):
+        # A second look for the files takes far less time than hashes that no stage would use.
+        cut = without_files(body, file_hash)
+        fields, text = _decoded(shape, body, cut)
+    return fields, text, cut
 
 
 def _decoded(shape: Shape[T], body: bytes, cut: bytes) -> tuple[T, bytes]:

@@ -1,7 +1,7 @@
 """Hashes the prompt of a JSON body in blocks, by which requests with the same beginning are recognised."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from os import urandom
 from typing import Final, NamedTuple
 
@@ -26,6 +26,14 @@ MarkedBy = Iterable[tuple[bytes, bytes]]
 and the whole line."""
 
 
+class Marking(NamedTuple):
+    """Asks for the marks of a request's prompt."""
+
+    headers: MarkedBy
+    is_wanted_for: Callable[[str], bool]
+    """Whether they are of any use if the request names this model; empty when it names none."""
+
+
 class PromptMarks(NamedTuple):
     """What is known of a prompt without its text."""
 
@@ -34,10 +42,10 @@ class PromptMarks(NamedTuple):
 
 
 UNMARKED: Final = PromptMarks()
-"""Where no stage wants the hashes."""
+"""Where no stage wants the hashes, or there is nothing to choose by them."""
 
 
-def prompt_marks(fields: RoutedBody, marked_by: MarkedBy, *, has_cache_control: bool = False) -> PromptMarks:
+def prompt_marks(fields: RoutedBody, marking: Marking, *, has_cache_control: bool = False) -> PromptMarks:
     """Return the hashes of the prompt in *fields*, and of the name of its conversation. Never raises.
 
     Each hash is chained on the one before: two prompts have the same hash at a position only if all their text up to
@@ -47,7 +55,9 @@ def prompt_marks(fields: RoutedBody, marked_by: MarkedBy, *, has_cache_control: 
     :param fields: of a body in which :func:`file_hash` stands for each file.
     :param has_cache_control: whether clients of the API say in a prompt what to cache, as Anthropic's do.
     """
-    return PromptMarks(_blocks(fields, has_cache_control=has_cache_control), _conversation(fields, marked_by))
+    if not marking.is_wanted_for(fields.model or ""):
+        return UNMARKED
+    return PromptMarks(_blocks(fields, has_cache_control=has_cache_control), _conversation(fields, marking.headers))
 
 
 def file_hash(file: bytes) -> bytes:

@@ -449,16 +449,6 @@ def test_the_search_goes_on_with_a_fresh_snapshot(router, routing):
     assert search.next(grown).backend.name == "gpu-2"
 
 
-def test_the_cache_of_resolutions_is_bounded(router, monkeypatch):
-    monkeypatch.setattr("nexus.routing.router.MAX_CACHED_RESOLUTIONS", 10)
-    fleet, subject = make_fleet(make_backend()), router()
-
-    for number in range(100):
-        subject.resolve(f"model-{number}", fleet)
-
-    assert len(subject._resolutions) <= 10
-
-
 def test_a_snapshot_with_the_same_backend_in_another_state_is_used(router, routing):
     backend = make_backend()
     subject = router()
@@ -502,9 +492,15 @@ def test_another_backend_that_is_not_well_or_free_is_none(router, routing, field
     assert len(search.record.rounds) == 1
 
 
-@pytest.mark.parametrize("wants", [True, False])
-def test_prompts_are_hashed_if_a_stage_wants_it(router, stage, wants):
-    assert router(stage(wants_prompt_blocks=wants)).wants_prompt_blocks is wants
+@pytest.mark.parametrize(
+    ("wants", "number", "is_hashed"), [(True, 2, True), (False, 2, False), (True, 1, False), (True, 0, False)]
+)
+def test_prompts_are_hashed_if_a_stage_wants_it_and_has_a_choice(router, stage, wants, number, is_hashed):
+    fleet = make_fleet(*[make_backend(f"gpu-{each}") for each in range(number)])
+
+    is_wanted = router(stage(wants_prompt_blocks=wants)).marks_wanted(fleet)
+
+    assert (is_wanted is not None and is_wanted("llama3")) is is_hashed
 
 
 @pytest.mark.parametrize(("length", "kept"), [(MAX_RECORDED_BLOCKS, MAX_RECORDED_BLOCKS), (MAX_RECORDED_BLOCKS + 1, 0)])

@@ -20,6 +20,7 @@ from nexus.proxy.headers.from_client import read_head
 from nexus.tasks import start
 from nexus.testing.builders import CHAT
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.requests.prompt_blocks import Marking
 
 TRANSCRIPTIONS = ENDPOINTS["/v1/audio/transcriptions"]
 GENERATE = ENDPOINTS["/api/generate"]
@@ -292,8 +293,9 @@ async def test_a_large_body_is_parsed_in_a_thread(make_message, monkeypatch, siz
 
 
 async def marked(make_message, endpoint, body, *headers, marked_by=()):
+    marking = None if marked_by is None else Marking(marked_by, lambda _model: True)
     head = read_head(make_message(("Content-Type", "application/json"), *headers))
-    return await understand(PROTOCOLS[endpoint.protocol], endpoint, head, body, marked_by=marked_by)
+    return await understand(PROTOCOLS[endpoint.protocol], endpoint, head, body, marking=marking)
 
 
 PROMPT = b'{"model": "llama3", "prompt": "%b"}' % (b"x " * 2500)

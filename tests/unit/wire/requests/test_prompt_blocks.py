@@ -10,15 +10,19 @@ from nexus.domain.request import PROMPT_BLOCK_BYTES
 from nexus.errors import RequestError
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 from nexus.wire.requests import prompt_blocks
-from nexus.wire.requests.prompt_blocks import MAX_BLOCKS
+from nexus.wire.requests.prompt_blocks import MAX_BLOCKS, Marking
 
 PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages", "ollama": "/api/chat"}
 
 
-def prompt_marks(body, headers, protocol="openai"):
-    """Return the blocks and the conversation of *body*; none if it is refused."""
+def prompt_marks(body, headers, protocol="openai", *, is_wanted_for=lambda _model: True):
+    """Return the blocks and the conversation of *body*; none if it is refused.
+
+    :param headers: None: no stage wants them.
+    """
+    marking = None if headers is None else Marking(headers, is_wanted_for)
     try:
-        understood = PROTOCOLS[protocol].understand(ENDPOINTS[PATHS[protocol]], body, headers)
+        understood = PROTOCOLS[protocol].understand(ENDPOINTS[PATHS[protocol]], body, marking)
     except RequestError:
         return (), 0
     return understood.prompt_blocks, understood.conversation
@@ -161,6 +165,22 @@ def test_all_protocols_mark_a_prompt_alike(protocol):
     assert prompt_marks(body, None, protocol) == ((), 0)
 
 
+@pytest.mark.parametrize("protocol", PATHS)
+def test_only_prompts_for_models_with_a_choice_are_marked(protocol, monkeypatch):
+    hashed = []
+    monkeypatch.setattr("nexus.wire.requests.body.file_hash", lambda file: hashed.append(file) or b"file:1")
+    image = {"role": "user", "content": [{"image_url": {"url": "A" * 9000}}]}
+
+    def marks(model):
+        body = json.dumps({"model": model, "messages": [*MESSAGES, image], "session_id": "s"}).encode()
+        return prompt_marks(body, (), protocol, is_wanted_for=lambda wanted: wanted == "shared")
+
+    assert marks("alone") == ((), 0)
+    assert not hashed
+    assert all(marks("shared"))
+    assert hashed
+
+
 def test_a_file_is_one_mark_beside_a_format_for_the_answer():
     image = {"role": "user", "content": [{"image_url": {"url": "A" * 90_000}}]}
 
@@ -173,4 +193,4 @@ def test_a_model_named_by_a_file_is_refused():
     body = json.dumps({"model": "A" * 9000, "messages": MESSAGES}).encode()
 
     with pytest.raises(RequestError, match="'model' is longer"):
-        PROTOCOLS["openai"].understand(ENDPOINTS["/v1/chat/completions"], body, ())
+        PROTOCOLS["openai"].understand(ENDPOINTS["/v1/chat/completions"], body, Marking((), bool))
