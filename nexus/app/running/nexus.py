@@ -216,9 +216,9 @@ class Nexus:
         await stop_listening(self._servers, settle_s=min(settle_s, grace_s))
         self._server.end(grace_s)
         await self._server.ended(drain_s)
-        if self._handler.exchanges:
-            log.warning("exchanges_cut", count=len(self._handler.exchanges))
-            for exchange in self._handler.exchanges.copy():
+        if self._plane.exchanges:
+            log.warning("exchanges_cut", count=len(self._plane.exchanges))
+            for exchange in self._plane.exchanges.copy():
                 exchange.shut_down()
             await self._server.ended(CLOSE_S)
         await self._dashboard.stop()

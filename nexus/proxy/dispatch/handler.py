@@ -55,8 +55,6 @@ class RequestHandler:
         self._plane = plane
         self._refusals = RefusalLog(on_refused)
         self._pages = Pages(plane, pages, sockets)
-        self.exchanges: set[Exchange] = set()
-        """Those under way, which a shutdown ends."""
 
     def use_pages(self, pages: tuple[PageRoute, ...]) -> None:
         """Replace the pages."""
@@ -72,7 +70,7 @@ class RequestHandler:
                 self.note_abandoned(client, (received,))
                 raise
         request = self._repeated(client, received)
-        return await (self._dispatch(client, received) if request is None else self._exchange(client, request))
+        return await (self._dispatch(client, received) if request is None else self._exchange(client, request).run())
 
     def note_abandoned(self, client: ClientConnection, abandoned: tuple[Received, ...]) -> None:
         """Log and count requests that were read, and whose client left before they could be served."""
@@ -106,7 +104,7 @@ class RequestHandler:
         try:
             if found is not None:
                 incoming = client.last_request = self._admit(request, found, path)
-                return await self._exchange(client, incoming)
+                return await self._exchange(client, incoming).run()
             self._check(request, self._pages.access_to(request.path))
             if request.head.cors_lines and cors.is_preflight(received.message, request.head):
                 return self._permit(request)
@@ -183,14 +181,10 @@ class RequestHandler:
             ids=found.ids,
         )
 
-    async def _exchange(self, client: ClientConnection, request: IncomingRequest) -> bool:
+    def _exchange(self, client: ClientConnection, request: IncomingRequest) -> Exchange:
+        """Return an exchange that begins now."""
         record = begin_record(new_request_id(), request.endpoint, request.head.request_id)
-        exchange = Exchange(self._plane, self._plane.settings, client, request, record)
-        self.exchanges.add(exchange)
-        try:
-            return await exchange.run()
-        finally:
-            self.exchanges.discard(exchange)
+        return Exchange(self._plane, self._plane.settings, client, request, record)
 
     def _note_abandoned(self, client: ClientConnection, received: Received) -> None:
         request = self._repeated(client, received)
@@ -203,8 +197,7 @@ class RequestHandler:
             except RequestError as exc:
                 self._refusals.note(client.remote, exc.code, asked.request_id, asked.head.request_id)
                 return
-        record = begin_record(new_request_id(), request.endpoint, request.head.request_id)
-        Exchange(self._plane, self._plane.settings, client, request, record).abandon()
+        self._exchange(client, request).abandon()
 
     def _permit(self, request: ClientRequest) -> bool:
         """Reply to a preflight."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -21,6 +21,9 @@ from nexus.routing.decision import Reserved
 from nexus.routing.decision_record import RecentDecisions
 from nexus.routing.router import Router
 from nexus.wire.streams.event_buffer import EventRoom
+
+if TYPE_CHECKING:
+    from nexus.proxy.exchange.exchange import Exchange
 
 Observer = Callable[[ExchangeOutcome], None]
 """Called once with the outcome of each exchange; must be quick, and never raise."""
@@ -63,6 +66,7 @@ class DataPlane:
         "decisions",
         "early_heads",
         "event_room",
+        "exchanges",
         "fleet",
         "in_flight",
         "loop",
@@ -100,7 +104,10 @@ class DataPlane:
         """Limits the memory of events, of all streams, that have arrived only in part."""
         self.response_memory = ResponseMemory(limits.max_held_answer_bytes)
         """Limits the memory of all responses that are held back whole."""
+        self.exchanges: set[Exchange] = set()
+        """Those under way, which a shutdown ends."""
         self.in_flight = 0
+        """The exchanges under way, and the pages that are being made."""
         self.early_heads = 0
         """Replies that began while the backend was still loading the model."""
         self.tracer: Tracer | None = None

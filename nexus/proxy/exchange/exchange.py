@@ -61,6 +61,7 @@ class Exchange(msgspec.Struct, eq=False):
         """Carry the request to its end and say whether the client's connection may be used again."""
         plane, record = self.plane, self.record
         plane.in_flight += 1
+        plane.exchanges.add(self)
         try:
             if plane.tracer is not None:
                 record.trace = plane.tracer.begin(self.request.head.forward)
@@ -90,6 +91,7 @@ class Exchange(msgspec.Struct, eq=False):
             return self._fail(exc)
         finally:
             plane.in_flight -= 1
+            plane.exchanges.discard(self)
             self._settle()
 
     def shut_down(self) -> None:

@@ -82,8 +82,8 @@ class Failover(msgspec.Struct, eq=False):
         :raises RequestError: there is none.
         """
         while (found := await self._route()) is not None:
-            waited = await wait_for_slot(self, found) if isinstance(found, Saturated) else found
-            if (reserved := self._as_it_is_now(waited)) is None:
+            reserved = self._as_it_is_now(await wait_for_slot(self, found)) if isinstance(found, Saturated) else found
+            if reserved is None:
                 continue
             attempt = await self._begin_translated(reserved) if reserved.translated_to else self._begin(reserved)
             if attempt is None:
@@ -139,9 +139,10 @@ class Failover(msgspec.Struct, eq=False):
 
     async def _route(self) -> Reserved | Saturated | None:
         """Return what routing finds; None when an attempt has failed and no other backend is left."""
-        if self.successor is not None:
-            successor, self.successor = self.successor, None
-            return successor
+        if (successor := self.successor) is not None:
+            self.successor = None
+            if (reserved := self._as_it_is_now(successor)) is not None:
+                return reserved
         self.record.enter("route")
         routing, fleet = self.routing, self.plane.fleet
         found = routing.next(fleet.snapshot)
@@ -156,7 +157,8 @@ class Failover(msgspec.Struct, eq=False):
         return found
 
     def _as_it_is_now(self, reserved: Reserved) -> Reserved | None:
-        """Return *reserved* with the present address of its backend: the keys stored under its name belong to that one.
+        """Return a *reserved* of a while ago with the present address of its backend, to which the keys stored under
+        its name belong.
 
         Return None, and give *reserved* back, if the backend has since left the fleet, so that its keys are gone, or
         has moved to another privacy zone, which routing has not checked.
