@@ -1,9 +1,8 @@
 """The live figures of one model on one backend; they age, so that an idle backend is not judged by its past."""
 
+from dataclasses import dataclass, field
 from math import log2
 from typing import Final
-
-import msgspec
 
 from nexus.domain.changes import CHANGES
 from nexus.domain.request import Requirements, TokenUsage
@@ -61,7 +60,8 @@ _MIDDLES: Final = tuple(
 """Of each size class, the middle: the logarithm to base 2 of its tokens and the overhead."""
 
 
-class Mean(msgspec.Struct, eq=False):
+@dataclass(slots=True, eq=False)
+class Mean:
     """An ageing geometric mean of latencies."""
 
     weight: float = 0.0
@@ -95,16 +95,17 @@ class Mean(msgspec.Struct, eq=False):
         self.measured_at = now
 
 
-class Pace(Mean, eq=False):
+@dataclass(slots=True, eq=False)
+class Pace(Mean):
     """The mean of all latencies, in which a few slow answers do not outweigh many others, and what else they show."""
 
     longest: float = 0.0
     """The longest recent answer, as log2 of its milliseconds; meaningless before the first measurement."""
     longest_limit: int | None = None
     """The ``max_tokens`` of the request that had the longest answer; None when it had none."""
-    by_size: dict[int, Mean] = {}
+    by_size: dict[int, Mean] = field(default_factory=dict)
     """The means of requests of each size class, by which backends are compared; see :func:`size_class`."""
-    waiting: dict[object, float] = {}
+    waiting: dict[object, float] = field(default_factory=dict)
     """The requests that have received no content yet, oldest first, each with the time since which it waits."""
     moved_from: float = 0.0
     """Since when the request waited that was moved to another backend; of several in one silence, the oldest."""
@@ -140,7 +141,8 @@ class Pace(Mean, eq=False):
         self.add(log_ms, now)
 
 
-class RequestSize(msgspec.Struct, eq=False):
+@dataclass(slots=True, eq=False)
+class RequestSize:
     """How large requests for one model are, in tokens, by what earlier ones came to."""
 
     estimated_tokens: float = 0.0
@@ -187,7 +189,8 @@ class RequestSize(msgspec.Struct, eq=False):
             self.answer_tokens += (usage.completion_tokens / wanted.answers - self.answer_tokens) / self.counted
 
 
-class LearnedCapacity(msgspec.Struct, eq=False):
+@dataclass(slots=True, eq=False)
+class LearnedCapacity:
     """How many requests a backend works on at once, learned from the time to first token.
 
     After Gradient2 of Netflix (github.com/Netflix/concurrency-limits): the limit follows the ratio of the usual to the
@@ -198,7 +201,7 @@ class LearnedCapacity(msgspec.Struct, eq=False):
 
     limit: float | None = None
     """None: no measurement has shown a limit."""
-    usual: dict[int, float] = {}
+    usual: dict[int, float] = field(default_factory=dict)
     """By size class, the logarithm to base 2 of the milliseconds when it is hardly loaded."""
 
     def observe(self, seconds: float, tokens: int, in_flight: int, floor: int) -> None:
@@ -238,16 +241,17 @@ USUAL_RISES: Final = 1 / 64
 MAX_LEARNED: Final = 1024.0
 
 
-class ModelLoad(msgspec.Struct, eq=False):
+@dataclass(slots=True, eq=False)
+class ModelLoad:
     """The live figures of one model on one backend."""
 
-    first_token: Pace = msgspec.field(default_factory=Pace)
+    first_token: Pace = field(default_factory=Pace)
     """From sending to the first content of streamed answers."""
-    whole: Pace = msgspec.field(default_factory=Pace)
+    whole: Pace = field(default_factory=Pace)
     """From sending to the end of answers that are not streamed."""
-    size: RequestSize = msgspec.field(default_factory=RequestSize)
+    size: RequestSize = field(default_factory=RequestSize)
     """What earlier requests came to, in tokens."""
-    learned: LearnedCapacity = msgspec.field(default_factory=LearnedCapacity)
+    learned: LearnedCapacity = field(default_factory=LearnedCapacity)
     """How many requests the backend works on at once, as far as its answers show."""
     failures: float = 0.0
     """The ageing count of failures, at the time of the last one."""
