@@ -70,7 +70,7 @@ class Pipeline:
         known = None if alike is None else self._memo.find(intent, alike)
         if known is None:
             marks: list[Marks] = []
-            before = self._call_from(0, intent, began, marks)
+            self._call_from(0, intent, began, marks)
             if alike is not None:
                 self._memo.learn(intent, alike, marks)
         else:
@@ -88,12 +88,12 @@ class Pipeline:
                     before = self._call(called, intent, before)
                     if len(intent.excluded) != excluded_before:
                         # The stages after it have fewer candidates to judge than those that are remembered.
-                        before = self._call_from(step.next_position, intent, before, [])
+                        self._call_from(step.next_position, intent, before, [])
                         break
-        self.counters.durations.observe(before - began)
+        self.counters.durations.observe(self._clock() - began)
 
-    def _call_from(self, position: int, intent: RoutingIntent, began: float, marks: list[Marks]) -> float:
-        """Call the stages from *position* on, add to *marks*, and return the time when the last has finished."""
+    def _call_from(self, position: int, intent: RoutingIntent, began: float, marks: list[Marks]) -> None:
+        """Call the stages from *position* on, and add to *marks*."""
         before, may_rest = began, not intent.headers
         for stage in self.stages[position:]:
             if stage.is_idle and may_rest:
@@ -102,7 +102,6 @@ class Pipeline:
             else:
                 before = self._call(stage, intent, before)
             marks.append((len(intent.excluded), len(intent.avoided), len(intent.weights)))
-        return before
 
     def _call(self, stage: Stage, intent: RoutingIntent, before: float) -> float:
         """Call one stage, and return the time when it has finished.

@@ -16,7 +16,7 @@ from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
 from nexus.domain.shared_load import Allotment, ask_for_hold, first_short, parts_for, with_hold
-from nexus.domain.silence import silent_s
+from nexus.domain.silence import Offer, silent_s
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.routing.core_stages.half_open import begin_probing, is_tried
 from nexus.routing.core_stages.holding_back import AT_ITS_LIMIT_FOR_MODEL, refusal_for_model
@@ -46,9 +46,6 @@ SILENT_FACTOR: Final = 0.05
 to answer probes."""
 
 
-_NONE_JUDGED: Final = (None, Candidates(()))
-
-
 class Odd(msgspec.Struct, frozen=True):
     """The backends of a snapshot that do not simply get requests, by name."""
 
@@ -59,10 +56,13 @@ class Odd(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, snapshot: FleetSnapshot) -> Self:
-        backends, healthy = snapshot.backends, Status.HEALTHY
-        odd = (b for b in backends if b.status is not healthy or b.misconfigured or b.is_busy or b.is_troubled)
-        unhealthy = frozenset(b.name for b in backends if b.status is not healthy)
-        return cls(snapshot, tuple(b.name for b in odd), unhealthy)
+        backends = snapshot.backends
+        unhealthy = frozenset(b.name for b in backends if b.status is not _HEALTHY)
+        return cls(snapshot, tuple(b.name for b in backends if _is_odd(b)), unhealthy)
+
+
+def _is_odd(backend: Backend) -> bool:
+    return bool(backend.status is not _HEALTHY or backend.misconfigured or backend.is_busy or backend.is_troubled)
 
 
 class Schedule(Reconciler):
@@ -85,8 +85,6 @@ class Schedule(Reconciler):
         self._strategy_name = strategy
         self._odd = Odd.of(FleetSnapshot())
         self._candidates = RememberedCandidates()
-        self._judged: tuple[RoutingIntent | None, Candidates] = _NONE_JUDGED
-        """The intent that was judged last, until it is ranked, and its candidates as they were then."""
         self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), self._chance, clock)
 
     @property
@@ -94,14 +92,7 @@ class Schedule(Reconciler):
         return self._strategy
 
     def reconcile(self, intent: RoutingIntent) -> None:
-        odd = (self._odd if intent.snapshot is self._odd.snapshot else self._odd_of(intent.snapshot)).names
-        if odd:
-            self._judge_odd(intent, odd)
-        if len(intent.survivors) > 1:
-            self._weigh_silent(intent)
-
-    def _judge_odd(self, intent: RoutingIntent, odd: tuple[str, ...]) -> None:
-        for name in odd:
+        for name in self._odd_of(intent.snapshot).names:
             if (offer := intent.survivors.get(name)) is None:
                 continue
             backend, model = offer
@@ -110,15 +101,17 @@ class Schedule(Reconciler):
             else:
                 self._judge_failing(intent, backend, model)
 
-    def _weigh_silent(self, intent: RoutingIntent) -> None:
+    def may_judge(self, backend: Backend, model: str) -> bool:
+        del model
+        return _is_odd(backend)
+
+    def _weigh_silent(self, intent: RoutingIntent, candidates: Candidates) -> None:
         is_stream = intent.requirements.is_stream
-        candidates = self._candidates.of(intent.offers(), intent.resolved_model)
-        self._judged = intent, candidates
         silent = candidates.silent(self._clock(), is_stream=is_stream)
         for backend, model in candidates.offers if silent else ():
             # A server that has restarted since has no figures left, and so is not silent any more.
             figures = backend.load.models.get(model)
-            if backend.name in silent and backend in intent and figures is not None:
+            if backend.name in silent and figures is not None:
                 unanswered = len(figures.pace(is_stream=is_stream).waiting)
                 reason = (
                     f"Backend has been silent for {silent[backend.name]:.0f} s with {requests(unanswered)} waiting,"
@@ -161,24 +154,28 @@ class Schedule(Reconciler):
             intent.avoid(backend, stage=self.name, reason="Backend has been failing: one request is trying it")
 
     def rank(self, intent: RoutingIntent) -> Sequence[Ranked]:
-        """Return the candidates, best first: avoided ones come after all others, and unhealthy ones come last."""
-        survivors = intent.survivors
+        """Return the candidates, best first: avoided ones come after all others, and unhealthy ones come last.
+
+        Silent ones are weighed here, as that changes while the fleet does not.
+        """
+        offers = [*intent.survivors.values()]
+        if len(offers) == 1:
+            return (self._sole(intent, offers[0]),)
+        candidates = self._candidates.of(offers, intent.resolved_model)
+        self._weigh_silent(intent, candidates)
         factors = _factors(intent.weights) if intent.weights else None
-        avoided = frozenset([verdict.backend for verdict in intent.avoided]) if intent.avoided else None
-        if len(survivors) == 1:
-            (offer,) = survivors.values()
-            sole = self._strategy.rank_one(offer, intent.resolved_model, intent.requirements)
-            if factors is None and avoided is None:
-                return (sole,)
-            name, factors, avoided = sole.backend.name, factors or {}, avoided or frozenset()
-            score = sole.score * factors.get(name, 1.0)
-            return (msgspec.structs.replace(sole, score=score, is_avoided=name in avoided),)
-        judged, candidates = self._judged
-        self._judged = _NONE_JUDGED
-        if judged is not intent or len(candidates.offers) != len(survivors):
-            candidates = self._candidates.of([*survivors.values()], intent.resolved_model)
+        avoided = _avoided(intent.avoided) if intent.avoided else None
         scores = self._strategy.rank(candidates, intent.resolved_model, intent.requirements)
         return Ranking(scores, factors, avoided, self._odd_of(intent.snapshot).unhealthy, candidates.places)
+
+    def _sole(self, intent: RoutingIntent, offer: Offer) -> Ranked:
+        """Return the only candidate, whose score is for people."""
+        sole = self._strategy.rank_one(offer, intent.resolved_model, intent.requirements)
+        if not (intent.weights or intent.avoided):
+            return sole
+        name = sole.backend.name
+        score = sole.score * _factors(intent.weights).get(name, 1.0)
+        return msgspec.structs.replace(sole, score=score, is_avoided=name in _avoided(intent.avoided))
 
     def _odd_of(self, snapshot: FleetSnapshot) -> "Odd":
         if snapshot is not self._odd.snapshot:
@@ -370,6 +367,10 @@ class Slot(Hold):
             figures.learned.observe(
                 outcome.first_byte_s, self._wanted.prompt_tokens, self._in_flight, self._capacity_floor
             )
+
+
+def _avoided(verdicts: list[Verdict]) -> frozenset[str]:
+    return frozenset([verdict.backend for verdict in verdicts])
 
 
 def _factors(weights: list[Verdict]) -> dict[str, float]:
