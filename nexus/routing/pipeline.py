@@ -19,7 +19,7 @@ from nexus.routing.stage.counters import PipelineCounters
 from nexus.routing.stage.health import SLOW_S
 from nexus.routing.stage.order import Place
 from nexus.routing.stage.runner import Stage
-from nexus.routing.verdict_memo import Marks, VerdictMemo
+from nexus.routing.verdict_memo import Marks, VerdictMemo, Versions
 
 MAX_REMEMBERED_HOLDING: Final = 4096
 """Models on backends: a backend that takes any model is asked for names that clients choose."""
@@ -41,9 +41,12 @@ class Pipeline:
         self._holding = tuple(stage for stage in reversed(self.stages) if stage.holds_something)
         self._clock = clock
         self._memo = VerdictMemo(self.stages)
+        self._has_versions = any(stage.is_remembered and stage.has_versions for stage in self.stages)
+        self._holding_at: dict[tuple[str, str, bool], tuple[Stage, ...]] = {}
+        """By a backend's name, its name for the model, and whether the prompt is marked, the stages that may hold
+        something for an attempt there: in this snapshot, and while the stages have these versions."""
         self._snapshot: FleetSnapshot | None = None
-        self._holding_at: dict[tuple[str, str], tuple[Stage, ...]] = {}
-        """By a backend's name and its name for the model, the stages that may hold something for an attempt there."""
+        self._versions: Versions = ()
         self.counters = PipelineCounters()
         self.counters.stages.update({stage.place.name: stage.counters for stage in self.stages})
 
@@ -67,6 +70,8 @@ class Pipeline:
         :raises StageFailed: a stage failed whose failure rejects the request.
         """
         began = before = self._clock()
+        if self._has_versions:
+            self._memo.follow(intent.snapshot)
         known = None if alike is None else self._memo.find(intent, alike)
         if known is None:
             marks: list[Marks] = []
@@ -96,7 +101,7 @@ class Pipeline:
         """Call the stages from *position* on, and add to *marks*."""
         before, may_rest = began, not intent.headers
         for stage in self.stages[position:]:
-            if stage.is_idle and may_rest:
+            if may_rest and stage.is_spared(intent.requirements):
                 intent.spent_s.append(0.0)
                 stage.counters.durations.observe(0.0)
             else:
@@ -139,9 +144,12 @@ class Pipeline:
         """
         built_in: list[Hold] = []
         of_plugins: list[tuple[Stage, Hold]] = []
-        key = backend.name, intent.survivors[backend.name][1]
-        holding = self._holding_at.get(key) if intent.snapshot is self._snapshot and not intent.headers else None
-        for stage in holding if holding is not None else self._may_hold(intent, backend, key[1]):
+        holding: tuple[Stage, ...] | None = None
+        if intent.snapshot is self._snapshot and self._memo.versions is self._versions and not intent.headers:
+            wanted = intent.requirements
+            is_marked = bool(wanted.prompt_blocks or wanted.conversation)
+            holding = self._holding_at.get((backend.name, intent.survivors[backend.name][1], is_marked))
+        for stage in self._may_hold(intent, backend) if holding is None else holding:
             try:
                 held = stage.reserve(intent, backend)
             except BaseException as exc:
@@ -163,15 +171,19 @@ class Pipeline:
         # Mostly, a request needs a slot and nothing else.
         return built_in[0] if len(built_in) == 1 and not of_plugins else Reservation(built_in, of_plugins)
 
-    def _may_hold(self, intent: RoutingIntent, backend: Backend, model: str) -> tuple[Stage, ...]:
+    def _may_hold(self, intent: RoutingIntent, backend: Backend) -> tuple[Stage, ...]:
         """Return the stages that may hold something for an attempt at *backend*, and remember them."""
         if intent.headers:
             return self._holding
-        if intent.snapshot is not self._snapshot or len(self._holding_at) >= MAX_REMEMBERED_HOLDING:
-            self._snapshot = intent.snapshot
+        snapshot, versions = intent.snapshot, self._memo.versions
+        is_outdated = snapshot is not self._snapshot or versions is not self._versions
+        if is_outdated or len(self._holding_at) >= MAX_REMEMBERED_HOLDING:
+            self._snapshot, self._versions = snapshot, versions
             self._holding_at.clear()
-        found = tuple(stage for stage in self._holding if stage.may_hold(backend, model))
-        self._holding_at[backend.name, model] = found
+        model, wanted = intent.survivors[backend.name][1], intent.requirements
+        holding = [stage for stage in self._holding if not (stage.wants_marks and stage.is_spared(wanted))]
+        found = tuple(stage for stage in holding if stage.may_hold(backend, model))
+        self._holding_at[backend.name, model, bool(wanted.prompt_blocks or wanted.conversation)] = found
         return found
 
 

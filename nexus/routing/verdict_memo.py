@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer
 from nexus.routing.intent import RoutingIntent, Verdict
@@ -23,8 +24,9 @@ Marks = tuple[int, int, int]
 Versions = tuple[int | None, ...]
 """Of the stages whose verdicts may change while the fleet does not; None: a stage failed to say it."""
 
-Shape = tuple[str, str, tuple[object, ...]]
-"""The model asked for, the endpoint, and what the verdicts may depend on of the requirements."""
+Shape = tuple[str, str, tuple[object, ...], bool]
+"""The model asked for, the endpoint, what the verdicts may depend on of the requirements, and whether the prompt is
+marked."""
 
 _NEEDS: Final = ("model", "needs_vision", "needs_tools", "needs_json", "needs_embeddings")
 
@@ -113,20 +115,28 @@ class VerdictMemo:
         by_stream = ("is_stream",) if any("stream" in stage.facts for stage in stages) else ()
         self._needs_of: Callable[[Requirements], tuple[object, ...]] = attrgetter(*_NEEDS, *by_stream)
         self._versioned = tuple(stage for stage in stages if stage.is_remembered and stage.has_versions)
-        self._versions: Versions = ()
-        """Those that the stages had when a request was looked up last."""
+        self.versions: Versions = ()
+        """Those that the stages had when they were asked last: the same object until one of them has another."""
         self._known: dict[Shape, Known] = {}
 
     def clear(self) -> None:
         """Forget everything."""
         self._known.clear()
 
+    def follow(self, snapshot: FleetSnapshot) -> None:
+        """Ask the stages for the versions of their verdicts."""
+        versions: list[int | None] = []
+        for stage in self._versioned:
+            versions.append(stage.version(snapshot))  # noqa: PERF401 - a comprehension is one more call
+        now = tuple(versions)
+        if now != self.versions or None in now:
+            self.versions = now
+
     def find(self, intent: RoutingIntent, resolution: Resolution) -> Known | None:
         """Return what is known of requests like *intent*; None if it must be judged by itself."""
         wanted = intent.requirements
-        if self._versioned:
-            self._versions = self._versions_now(intent)
-        shape = resolution.requested, intent.endpoint.name, self._needs_of(wanted)
+        is_marked = bool(wanted.prompt_blocks or wanted.conversation)
+        shape = resolution.requested, intent.endpoint.name, self._needs_of(wanted), is_marked
         known = self._known.get(shape)
         if known is not None and known.candidates is not resolution.candidates:
             # Another snapshot of the fleet, which may differ in nothing that counts.
@@ -138,7 +148,7 @@ class VerdictMemo:
             or known.policies != intent.policies
             # Not the property, as this runs for each request.
             or wanted.prompt_tokens + (wanted.max_tokens or 0) > known.max_tokens
-            or known.versions != self._versions
+            or known.versions is not self.versions
         ):
             return None
         return known
@@ -160,18 +170,20 @@ class VerdictMemo:
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()
         steps = tuple(self._steps(intent, resolution, marks))
-        shape = resolution.requested, intent.endpoint.name, self._needs_of(intent.requirements)
-        if None not in self._versions and self._versions == self._versions_now(intent):
-            self._known[shape] = Known(resolution.candidates, intent.policies, max_tokens, steps, self._versions)
-
-    def _versions_now(self, intent: RoutingIntent) -> Versions:
-        return tuple([stage.version(intent.snapshot) for stage in self._versioned])
+        wanted = intent.requirements
+        is_marked = bool(wanted.prompt_blocks or wanted.conversation)
+        shape = resolution.requested, intent.endpoint.name, self._needs_of(wanted), is_marked
+        before = self.versions
+        self.follow(intent.snapshot)
+        if self.versions is before:
+            self._known[shape] = Known(resolution.candidates, intent.policies, max_tokens, steps, before)
 
     def _steps(self, intent: RoutingIntent, resolution: Resolution, marks: Sequence[Marks]) -> Iterator[Step]:
         spared: list[tuple[Stage, Marks, Marks]] = []
         before: Marks = (0, 0, 0)
         for at, (stage, mark) in enumerate(zip(self._stages, marks, strict=True)):
-            if stage.is_idle or stage.is_remembered or _has_none_to_judge(stage, resolution):
+            is_spared = stage.is_spared(intent.requirements)
+            if is_spared or stage.is_remembered or _has_none_to_judge(stage, resolution):
                 spared.append((stage, before, mark))
             else:
                 yield Step(_spared(intent, spared), stage, at + 1)
@@ -217,7 +229,7 @@ def _spared(intent: RoutingIntent, stages: Sequence[tuple[Stage, Marks, Marks]])
         counting=tuple(
             (stage, _between(intent, before, after))
             for stage, before, after in stages
-            if stage.counts and not stage.is_idle
+            if stage.counts and not stage.is_spared(intent.requirements)
         ),
         exclusions=tuple((stage, after[0] - before[0]) for stage, before, after in stages if after[0] != before[0]),
         first_buckets=tuple(stage.counters.durations.counts for stage, _, _ in stages),

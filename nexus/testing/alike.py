@@ -21,6 +21,11 @@ def without_hints(intent: RoutingIntent) -> RoutingIntent:
     return replace(intent, headers={})
 
 
+def without_marks(intent: RoutingIntent) -> RoutingIntent:
+    """Return *intent* as if its prompt and its conversation could not be recognised."""
+    return replace(intent, requirements=replace(intent.requirements, prompt_blocks=(), conversation=0))
+
+
 def alike(intent: RoutingIntent, other: Requirements, facts: frozenset[Fact]) -> tuple[RoutingIntent, RoutingIntent]:
     """Return *intent* and another one that differs in all but *facts*, and what all requests for a model share."""
     wanted = intent.requirements

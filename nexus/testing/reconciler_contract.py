@@ -24,7 +24,7 @@ from nexus.routing.pipeline import Pipeline, Reservation
 from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.routing.stage.order import in_order
 from nexus.routing.stage.validate import valid_cost, valid_facts, valid_headers, valid_refusal, valid_sentences
-from nexus.testing.alike import alike, without_hints
+from nexus.testing.alike import alike, without_hints, without_marks
 from nexus.testing.builders import make_backend, make_intent
 from nexus.testing.strategies import fleets, requirements
 
@@ -200,6 +200,21 @@ class ReconcilerContract(ABC):
         for backend, model in intent.offers():
             if is_quiet or not may_hold or not stage.may_hold(backend, model):
                 assert stage.reserve(intent, backend) is None, "by what it declares, it holds nothing"
+
+    @modestly
+    @given(build=intents)
+    @_blamed
+    def test_it_decides_nothing_without_the_marks_that_it_wants(self, build: Callable[..., RoutingIntent]) -> None:
+        stage = self.make()
+        if not stage.wants_prompt_blocks:
+            return
+        intent = without_marks(without_hints(build(self.policy)))
+
+        stage.reconcile(intent)
+
+        assert not _verdicts(intent), "a stage that wants prompt_blocks is not called for a prompt that has none"
+        for backend in intent:
+            assert stage.reserve(intent, backend) is None, "it holds nothing for a prompt without prompt_blocks"
 
     @modestly
     @given(build=intents)

@@ -113,8 +113,9 @@ class Reconciler(ABC):
     """What a failure of this stage means for the request. Rejecting is the default, so that no check is bypassed."""
 
     wants_prompt_blocks: ClassVar[bool] = False
-    """Whether it reads ``prompt_blocks`` or ``conversation`` of the requirements. They are computed only on demand, and
-    only if several backends of the fleet, healthy or not, have the model or one of its fallbacks."""
+    """Whether it decides by ``prompt_blocks`` or ``conversation`` of the requirements. They are computed on demand, and
+    only if several backends of the fleet, healthy or not, have the model or one of its fallbacks. The stage is not
+    called, neither to reconcile nor to reserve, for a request that has none of the two and no hints."""
 
     depends_on: ClassVar[frozenset[Fact] | None] = None
     """What its verdicts depend on besides what many requests share: the candidates, except for their live ``load`` and
@@ -186,7 +187,7 @@ class Reconciler(ABC):
     def may_hold(self, backend: Backend, model: str) -> bool:
         """Return whether :meth:`reserve` may return anything at *backend*, as long as the client sends no hints.
 
-        The answer is remembered until the fleet changes.
+        The answer is remembered until the fleet changes, or :meth:`version` does if ``depends_on`` is set.
 
         :param model: the backend's own name for the model.
         """

@@ -9,7 +9,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.measure import Measure
 from nexus.domain.outcome import AttemptOutcome
-from nexus.domain.request import TokenUsage
+from nexus.domain.request import Requirements, TokenUsage
 from nexus.routing.intent import RoutingIntent
 from nexus.routing.stage.api import NO_HEADERS, Fact, Hold, Reconciler, Refusal
 from nexus.routing.stage.counters import StageCall, StageCounters
@@ -60,6 +60,7 @@ class Stage:
         "place",
         "reconcile",
         "reserve",
+        "wants_marks",
     )
 
     def __init__(
@@ -97,6 +98,8 @@ class Stage:
         """Whether its remembered verdicts may change while the fleet does not."""
         self.is_choosy: Final = kind.may_judge is not Reconciler.may_judge and not place.observes
         """Whether it says which candidates it may judge."""
+        self.wants_marks: Final = stage.wants_prompt_blocks
+        """Whether it decides by the marks of prompts, so that it is not called for a request that has none."""
         self.is_idle: Final = policies is not None and self._says(lambda: stage.is_idle(policies), default=False)
         """Whether it is not called for requests without hints."""
 
@@ -108,6 +111,10 @@ class Stage:
     def is_off(self) -> bool:
         """Whether it has failed too often in a row, and is skipped until the next reload."""
         return self.health.is_off
+
+    def is_spared(self, requirements: Requirements) -> bool:
+        """Whether it is not called for a request with *requirements* and without hints."""
+        return self.is_idle or (self.wants_marks and not (requirements.prompt_blocks or requirements.conversation))
 
     @property
     def holds_something(self) -> bool:

@@ -8,12 +8,10 @@ from nexus.api import (
     PROMPT_BLOCK_BYTES,
     AttemptOutcome,
     Backend,
-    FleetSnapshot,
     Hold,
     Measure,
     Priority,
     Reconciler,
-    Requirements,
     RoutingIntent,
     TokenUsage,
 )
@@ -57,10 +55,6 @@ class AffinityReconciler(Reconciler):
                 if (blocks := cost.blocks) > lowest:
                     reason = f"{_cached(cost, total)}; {_load(cost)}"
                     weigh(cost.backend, factor(lowest, blocks), stage=name, reason=reason)
-
-    def is_quiet(self, snapshot: FleetSnapshot, requirements: Requirements) -> bool:
-        del snapshot
-        return not (requirements.prompt_blocks or requirements.conversation)
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         wanted = intent.requirements

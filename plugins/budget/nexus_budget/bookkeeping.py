@@ -97,7 +97,16 @@ class Bookkeeping:
                 async with asyncio.timeout(self._interval_s):
                     await self._budget.sync_now.wait()
             self._budget.sync_now.clear()
-            await self._round()
+            if not self._is_idle() or monotonic() >= self._checked_at + CHECK_OTHERS_S:
+                await self._round()
+
+    def _is_idle(self) -> bool:
+        """Whether there is no limit to keep and nothing to enter: only the spending of others is read then."""
+        budget = self._budget
+        is_limited = budget.terms_in_force.limit_usd is not None
+        return (
+            not is_limited and budget.ledger_health.is_good() and all(b.is_idle for b in budget.account.books.values())
+        )
 
     async def _round(self) -> None:
         """Synchronize books and ledger, and wake up requests that wait for money."""

@@ -93,7 +93,8 @@ class BudgetConfig(PluginConfig):
     allowance_usd: Decimal = Decimal(1)
     """How much money each process draws ahead."""
     sync_interval_seconds: Annotated[float, Meta(ge=0.05, le=60)] = 1.0
-    """How often a process enters its spending and reads that of all processes."""
+    """How often a process enters its spending and reads that of all processes. Without a limit and without spending, it
+    does so every five seconds."""
 
     def __post_init__(self) -> None:
         refuse_odd_amounts(

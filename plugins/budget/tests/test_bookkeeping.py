@@ -280,3 +280,34 @@ async def test_requests_may_continue_while_the_store_fails_and_are_booked_later(
         await until(budget.ledger_health.is_good)
 
     assert store.number("spent") == 4
+
+
+@pytest.mark.parametrize(("limit", "is_read"), [(None, False), (10, True)])
+async def test_without_a_limit_and_without_spending_the_store_is_read_now_and_then(
+    serve, budget, store, limit, is_read
+):
+    async with serve(budget, monthly_limit_usd=limit):
+        read = []
+        store.get = lambda key, get=store.get: read.append(key) or get(key)
+        await asyncio.sleep(0.05)
+
+        assert bool(read) is is_read
+
+
+async def test_what_is_spent_without_a_limit_is_entered_soon(serve, budget, store):
+    async with serve(budget):
+        await asyncio.sleep(0.03)
+        budget.account.spend(Decimal("0.3"), NOON)
+
+        await until(lambda: store.number("spent") == Decimal("0.3"))
+
+
+async def test_without_a_limit_a_store_that_failed_is_asked_until_it_answers(serve, budget, store, monkeypatch):
+    monkeypatch.setattr(bookkeeping, "CHECK_OTHERS_S", 0.0)
+    async with serve(budget):
+        store.failing = True
+        await until(lambda: not budget.is_ledger_reachable())
+        monkeypatch.setattr(bookkeeping, "CHECK_OTHERS_S", 60.0)
+        store.failing = False
+
+        await until(budget.is_ledger_reachable)

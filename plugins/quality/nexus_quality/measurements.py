@@ -83,12 +83,17 @@ class Measurements:
         for attempt in outcome.attempts:
             # Every request pays for this: nearly all attempts succeed, where nothing has failed lately.
             if (
-                attempt.ending is not _FINISHED
-                or attempt.fault is not None
-                or (attempt.status or FIRST_ERROR) >= FIRST_ERROR
-                or not self._count(attempt)
+                attempt.ending is _FINISHED
+                and attempt.fault is None
+                and (attempt.status or FIRST_ERROR) < FIRST_ERROR
+                and (track := self.tracks.get(place := (attempt.backend_id, attempt.model))) is not None
             ):
-                self._record(attempt, outcome.received_at + outcome.duration_s, config)
+                waited_ms = first_token_ms(attempt) if attempt.is_stream else None
+                is_good = waited_ms is None or waited_ms <= self._least_limit_ms
+                if is_good and track.count(waited_ms, self.clock()):
+                    self.tracks.move_to_end(place)
+                    continue
+            self._record(attempt, outcome.received_at + outcome.duration_s, config)
 
     def clear(self, now_s: float) -> None:
         """Clear suspects whose last bad answer is an hour old, and forget what is a day old; done once a minute."""
@@ -112,18 +117,6 @@ class Measurements:
         for track in self.tracks.values():
             track.enter_counted()
         return [*self.backends.values()]
-
-    def _count(self, attempt: AttemptOutcome) -> bool:
-        """Count an attempt that succeeded, and return whether it need not be recorded."""
-        place = attempt.backend_id, attempt.model
-        track = self.tracks.get(place)
-        if track is None:
-            return False
-        waited_ms = first_token_ms(attempt) if attempt.is_stream else None
-        if (waited_ms is not None and waited_ms > self._least_limit_ms) or not track.count(waited_ms, self.clock()):
-            return False
-        self.tracks.move_to_end(place)
-        return True
 
     def _record(self, attempt: AttemptOutcome, unix_s: float, config: QualityConfig) -> None:
         backend = self.snapshot.by_id.get(attempt.backend_id)

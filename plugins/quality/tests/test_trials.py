@@ -185,7 +185,7 @@ def test_the_verdicts_have_another_version_whenever_a_trial_is_due_begins_or_end
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from(["fail", "answer", "wait", "wait long", "begin", "end"]), max_size=40))
 def test_verdicts_of_one_version_are_the_same(scene, clock, make_attempt, steps):
-    it, holds, seen = scene(), [], {}
+    it, holds, seen, holding = scene(), [], {}, {}
     fleet = it.intent().snapshot
 
     for step in ["fail"] * 15 + steps:
@@ -202,7 +202,8 @@ def test_verdicts_of_one_version_are_the_same(scene, clock, make_attempt, steps)
                 holds.clear()
             case _:
                 clock.advance(INTERVAL_S / 2 if step == "wait" else 1500.0)
-        version = it.stage.version(fleet)
+        version, may_hold = it.stage.version(fleet), it.stage.may_hold(fleet.backends[0], "llama3")
+        assert holding.setdefault(version, may_hold) is may_hold
         assert seen.setdefault(version, it.judge()) == it.judge()
         fresh = type(it.stage)(it.config, it.measurements)
         intent = it.intent()

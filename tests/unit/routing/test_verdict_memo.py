@@ -133,6 +133,60 @@ def test_a_quiet_stage_is_called_when_it_has_something_to_say(routed, routing):
     assert probe.names() == ["reconcile", "reserve"]
 
 
+@pytest.mark.parametrize(
+    ("declared", "marks", "is_called"),
+    [
+        (True, {}, False),
+        (True, {"prompt_blocks": (1,)}, True),
+        (True, {"conversation": 1}, True),
+        (False, {}, True),
+    ],
+)
+def test_a_stage_that_wants_marks_of_prompts_is_called_for_those_that_have_some(
+    routed, routing, declared, marks, is_called
+):
+    probe = Probe(wants_prompt_blocks=declared)
+    router, fleet = routed(probe)
+
+    for _ in range(2):
+        routing(router).next(fleet)
+        before = len(probe.calls)
+        routing(router, **marks).next(fleet)
+
+    assert probe.names()[before:] == ["reconcile", "reserve"] * is_called
+
+
+def test_a_stage_that_wants_marks_is_called_for_a_request_with_hints(routed, routing):
+    probe = Probe(wants_prompt_blocks=True)
+    router, fleet = routed(probe)
+
+    routing(router, headers={"x-nexus-strict": "true"}).next(fleet)
+
+    assert probe.names() == ["reconcile", "reserve"]
+
+
+def test_whether_a_stage_may_hold_something_is_asked_again_with_another_version(routed, routing):
+    class Holding(Measuring):
+        def reconcile(self, intent):
+            pass
+
+        def may_hold(self, backend, model):
+            return self.measured > 0
+
+    probe = Holding()
+    router, fleet = routed(probe)
+
+    for measured in (0, 1, 1, 0):
+        probe.measured = measured
+        search = routing(router)
+        search.next(fleet)
+        # A second attempt is judged by itself, and asks for what may be held all the same.
+        probe.measured = 1 - measured
+        search.next(fleet)
+
+    assert probe.names().count("reserve") == 4
+
+
 def test_where_a_stage_may_not_hold_anything_it_is_not_asked(routed, routing):
     probe = Claiming()
     router, fleet = routed(probe)

@@ -107,6 +107,7 @@ def objects(intent):
         ),
         (objects, {"is_idle": lambda *_: True}, "test_it_decides_nothing_when_it_says_so"),
         (objects, {"is_quiet": lambda *_: True}, "test_it_decides_nothing_when_it_says_so"),
+        (objects, {"wants_prompt_blocks": True}, "test_it_decides_nothing_without_the_marks_that_it_wants"),
         (
             lambda _: None,
             {"may_hold": lambda *_: False, "reserve": lambda *_: Held()},
