@@ -2,7 +2,8 @@
 
 import platform
 import signal
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem, add_completion_class
 
 from nexus import __version__
+from nexus.app.process import huge_pages
 from nexus.app.process.interpreter import imported
 from nexus.cli.arguments.bash_completion import BashCompletion
 from nexus.cli.arguments.option_order import Section, command_first, left_over
@@ -38,6 +40,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 }
 """The module of each command. Only the one that is called is imported, so that short commands start fast."""
 
+OTHER_COMMANDS: Final = frozenset(COMMANDS) - {"serve"}
 AS_JSON: Final = "nexus.cli.main.as_json"
 GROUP_OPTIONS: Final = frozenset({"-h", "--help", "--version"})
 
@@ -58,6 +61,8 @@ class NexusProxy(Section):
 
     def main(self, *args: Any, **extra: Any) -> Any:
         open_closed_streams()
+        if _probably_serve(sys.argv[1:]):
+            huge_pages.start_again()
         return super().main(*args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
@@ -133,6 +138,12 @@ class NexusProxy(Section):
                 return super().invoke(ctx)
         except NexusError as exc:
             raise Failure(exc) from exc
+
+
+def _probably_serve(words: Sequence[str]) -> bool:
+    """Whether *words* start the proxy, as far as can be told before the modules that parse them are imported."""
+    is_serve = not words or words[0] == "serve" or words[0].startswith("-")
+    return is_serve and OTHER_COMMANDS.isdisjoint(words) and GROUP_OPTIONS.isdisjoint(words)
 
 
 def _moved_to_front(args: list[str], position: int) -> list[str]:

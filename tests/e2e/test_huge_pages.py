@@ -1,0 +1,46 @@
+"""The memory of a proxy that is started as users start it."""
+
+import re
+from pathlib import Path
+
+import openai
+import pytest
+
+from nexus.app.process.huge_pages import has_huge_pages
+from nexus.simulator import Settings, Simulator, in_thread
+from nexus.testing.fleets import table_of
+from tests.support.process import run_nexus
+
+pytestmark = pytest.mark.skipif(not has_huge_pages(), reason="this system has no huge pages")
+
+
+def huge_bytes(pid):
+    found = re.search(r"^AnonHugePages: +(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_most_of_its_memory_is_on_huge_pages(tmp_path, workers):
+    backend = Simulator(Settings(name="gpu-1", kind="vllm", models=("llama3",)))
+    config = f"[server]\nworkers = {workers}\n"
+    with in_thread(backend), run_nexus(tmp_path, config + table_of(backend)) as nexus:
+        client = openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="none", max_retries=0)
+        answer = client.chat.completions.create(model="llama3", messages=[{"role": "user", "content": "Hi"}])
+        pid = nexus.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        huge = [huge_bytes(process) for process in (pid, *children)]
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+    assert answer.choices[0].message.content
+    assert len(huge) == (1 if workers == 1 else 3)
+    assert min(huge) > 16 * 1024 * 1024
+    assert b"--port" in command
+    assert nexus.process.returncode == 0
+
+
+def test_an_allocator_that_was_chosen_is_kept(tmp_path):
+    backend = Simulator(Settings(name="gpu-1", kind="vllm", models=("llama3",)))
+    with in_thread(backend), run_nexus(tmp_path, table_of(backend), environ={"PYTHONMALLOC": "pymalloc"}) as nexus:
+        environ = Path(f"/proc/{nexus.process.pid}/environ").read_bytes()
+
+    assert b"GLIBC_TUNABLES" not in environ
