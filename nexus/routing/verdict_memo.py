@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
+from nexus.containment import is_interrupt
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer
@@ -125,10 +126,17 @@ class VerdictMemo:
 
     def follow(self, snapshot: FleetSnapshot) -> None:
         """Ask the stages for the versions of their verdicts."""
-        versions: list[int | None] = []
+        now: Versions = ()
         for stage in self._versioned:
-            versions.append(stage.version(snapshot))  # noqa: PERF401 - a comprehension is one more call
-        now = tuple(versions)
+            # No further call: this is done for each request.
+            version: object = None
+            try:
+                version = stage.version(snapshot)
+            except BaseException as exc:
+                if is_interrupt(exc):
+                    raise
+                stage.failed("declare", exc)
+            now += (version if isinstance(version, int) else None,)
         if now != self.versions or None in now:
             self.versions = now
 

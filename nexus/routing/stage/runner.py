@@ -60,6 +60,7 @@ class Stage:
         "place",
         "reconcile",
         "reserve",
+        "version",
         "wants_marks",
     )
 
@@ -84,6 +85,8 @@ class Stage:
         if not self.is_built_in:
             self.reconcile = self._observe if place.observes else self._reconcile
             self.reserve = self._reserve
+        self.version: Callable[[FleetSnapshot], int] = stage.version
+        """Returns the version of its verdicts; it may raise anything."""
         kind = type(stage)
         self._is_quiet = stage.is_quiet if kind.is_quiet is not Reconciler.is_quiet else None
         self.can_rest: Final = self._is_quiet is not None
@@ -192,18 +195,6 @@ class Stage:
         """Return whether it may give a verdict on one of the backends, each for a model; true when that fails."""
         may_judge = self._reconciler.may_judge
         return self._says(lambda: any(may_judge(backend, model) for backend, model in offers), default=True)
-
-    def version(self, snapshot: FleetSnapshot) -> int | None:
-        """Return the version of its verdicts; None when that fails."""
-        # As _contained(), written out: this is done for each request.
-        try:
-            version: object = self._reconciler.version(snapshot)
-        except BaseException as exc:
-            if is_interrupt(exc):
-                raise
-            self.failed("declare", exc)
-            return None
-        return version if isinstance(version, int) else None
 
     def may_hold(self, backend: Backend, model: str) -> bool:
         """Return whether it may hold anything for an attempt at *backend*; true when that fails."""

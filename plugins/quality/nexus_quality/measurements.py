@@ -82,18 +82,22 @@ class Measurements:
         """Record every attempt of *outcome*."""
         for attempt in outcome.attempts:
             # Every request pays for this: nearly all attempts succeed, where nothing has failed lately.
+            waited_ms = first_token_ms(attempt) if attempt.is_stream else None
             if (
                 attempt.ending is _FINISHED
                 and attempt.fault is None
                 and (attempt.status or FIRST_ERROR) < FIRST_ERROR
+                and (waited_ms is None or waited_ms <= self._least_limit_ms)
                 and (track := self.tracks.get(place := (attempt.backend_id, attempt.model))) is not None
+                and (now_s := self.clock()) < track.counting_until_s
             ):
-                waited_ms = first_token_ms(attempt) if attempt.is_stream else None
-                is_good = waited_ms is None or waited_ms <= self._least_limit_ms
-                if is_good and track.count(waited_ms, self.clock()):
-                    self.tracks.move_to_end(place)
-                    continue
-            self._record(attempt, outcome.received_at + outcome.duration_s, config)
+                track.counted += 1
+                track.recorded_s = now_s
+                if waited_ms is not None:
+                    track.count_first_token(waited_ms)
+                self.tracks.move_to_end(place)
+            else:
+                self._record(attempt, outcome.received_at + outcome.duration_s, config)
 
     def clear(self, now_s: float) -> None:
         """Clear suspects whose last bad answer is an hour old, and forget what is a day old; done once a minute."""

@@ -48,10 +48,8 @@ class Track:
 
     __slots__ = (
         "_bad_until_minute",
-        "_counted",
         "_counted_begun",
         "_counted_ms",
-        "_counting_until_s",
         "_day",
         "_failures",
         "_first_token",
@@ -63,6 +61,8 @@ class Track:
         "_penalties",
         "_ttft_ema_ms",
         "backend",
+        "counted",
+        "counting_until_s",
         "failures_total",
         "is_logged_poor",
         "is_on_trial",
@@ -99,25 +99,17 @@ class Track:
         self._judged_by: QualityConfig | None = None
         self._bad_until_minute = 0
         """When the last sample that was not good leaves the hour."""
-        self._counting_until_s = -inf
+        self.counting_until_s = -inf
         """Until when good outcomes are only counted: the end of the minute of those below."""
-        self._counted = self._counted_begun = self._counted_ms = 0
+        self.counted = 0
+        self._counted_begun = self._counted_ms = 0
         """The good outcomes that are not in the windows yet; of these, the streams and their times to first token."""
 
-    def count(self, first_token_ms: int | None, now_s: float) -> bool:
-        """Count a success whose time to first token is good, and return whether that was enough.
-
-        If not, it must be recorded.
-        """
-        if now_s >= self._counting_until_s:
-            return False
-        self._counted += 1
-        self.recorded_s = now_s
-        if first_token_ms is not None:
-            self._counted_begun += 1
-            self._counted_ms += first_token_ms
-            self._follow(first_token_ms)
-        return True
+    def count_first_token(self, first_token_ms: int) -> None:
+        """Count the time to first token of a success that is only counted."""
+        self._counted_begun += 1
+        self._counted_ms += first_token_ms
+        self._follow(first_token_ms)
 
     def record(
         self, failed: bool | None, first_token_ms: int | None, now_s: float, unix_s: float, config: QualityConfig
@@ -147,12 +139,12 @@ class Track:
         if failed or not is_good:
             self.suspect(minute)
         elif not self.is_suspect(minute) and not self.is_logged_poor:
-            self._counting_until_s = (minute + 1) * MINUTE_S
+            self.counting_until_s = (minute + 1) * MINUTE_S
 
     def suspect(self, minute: int) -> None:
         """Record each outcome of the next hour by itself, since penalties are possible."""
         self.enter_counted()
-        self._counting_until_s = -inf
+        self.counting_until_s = -inf
         self._bad_until_minute = minute + HOUR
 
     def is_suspect(self, minute: int) -> bool:
@@ -161,11 +153,11 @@ class Track:
 
     def enter_counted(self) -> None:
         """Enter what was only counted into the windows, at the minute in which it was."""
-        if not self._counted:
+        if not self.counted:
             return
-        minute = int(self._counting_until_s // MINUTE_S) - 1
-        counted, begun, waited_ms = self._counted, self._counted_begun, self._counted_ms
-        self._counted = self._counted_begun = self._counted_ms = 0
+        minute = int(self.counting_until_s // MINUTE_S) - 1
+        counted, begun, waited_ms = self.counted, self._counted_begun, self._counted_ms
+        self.counted = self._counted_begun = self._counted_ms = 0
         self._failures.add_good(counted, 0, minute)
         self._day.add(0, minute // MINUTES_OF_TICK, counted)
         if begun:
