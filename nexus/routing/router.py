@@ -9,7 +9,7 @@ import msgspec
 from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Naming
-from nexus.domain.request import Endpoint, Kept, Requirements
+from nexus.domain.request import Endpoint, Kept
 from nexus.errors import StageFailed
 from nexus.routing import rejections
 from nexus.routing.core_stages.schedule import Schedule, route_reason
@@ -68,27 +68,6 @@ class Router:
         """Hints whose stage is not in this pipeline, each with that stage."""
         self.wants_prompt_blocks: Final = any(place.reconciler.wants_prompt_blocks for place in places)
 
-    def begin(  # noqa: PLR0913 - what is known of one request
-        self,
-        *,
-        request_id: str,
-        endpoint: Endpoint,
-        requirements: Requirements,
-        headers: Mapping[str, str],
-        received_unix_s: float,
-        client_request_id: str = "",
-        key_digest: bytes = b"",
-        kept: Kept | None = None,
-    ) -> "Routing":
-        """Begin the search for one request; nothing is decided yet.
-
-        :param kept: the object that the request refers to, if the backend that keeps it is known.
-        """
-        request = Request(
-            request_id, endpoint, requirements, headers, received_unix_s, client_request_id, key_digest, kept
-        )
-        return Routing(self, request)
-
     def resolve_nameless(self, endpoint: Endpoint, kept: Kept | None, snapshot: FleetSnapshot) -> Resolution | None:
         """Resolve a request that names no model; None when it has to name one."""
         served = (endpoint.name, *self.translations.get(endpoint.name, ()))
@@ -105,7 +84,10 @@ class Router:
 
 
 class Routing:
-    """The search for one request, which remembers the backends already tried for each model."""
+    """The search for one request, which remembers the backends already tried for each model.
+
+    Nothing is decided until :meth:`next` is called.
+    """
 
     __slots__ = ("_reserve", "_router", "_tried", "_unserved", "_wants_facts", "policies", "record", "request")
 

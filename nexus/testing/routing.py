@@ -13,6 +13,7 @@ from nexus.plugin_manager import Plugin
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Decision, Reject, Reserved, Saturated
+from nexus.routing.decision_record import Request
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import decode_policies
 from nexus.routing.router import Router, Routing
@@ -62,12 +63,15 @@ def begin(
     endpoint: Endpoint = CHAT,
 ) -> Routing:
     """Begin to route a request: each ``begin(router).next(fleet)`` is one decision, the second one a retry."""
-    return router.begin(
-        request_id="test",
-        endpoint=endpoint,
-        requirements=requirements or Requirements(model=model),
-        headers=headers,
-        received_unix_s=1_777_636_800.0,
+    return Routing(
+        router,
+        Request(
+            id="test",
+            endpoint=endpoint,
+            requirements=requirements or Requirements(model=model),
+            headers=headers,
+            received_unix_s=1_777_636_800.0,
+        ),
     )
 
 

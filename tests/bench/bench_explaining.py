@@ -126,12 +126,15 @@ def rendering_s(registry: Registry) -> float:
 
 
 def begin(router: Router, model: str) -> Routing:
-    return router.begin(
-        request_id="r",
-        endpoint=CHAT,
-        requirements=Requirements(model=model),
-        headers={},
-        received_unix_s=1_777_777_777.0,
+    return Routing(
+        router,
+        Request(
+            id="r",
+            endpoint=CHAT,
+            requirements=Requirements(model=model),
+            headers={},
+            received_unix_s=1_777_777_777.0,
+        ),
     )
 
 

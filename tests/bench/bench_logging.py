@@ -15,6 +15,8 @@ from nexus.observability.logging import logs
 from nexus.proxy.exchange.record import begin_record
 from nexus.routing.assembly import build_router
 from nexus.routing.decision import Reserved
+from nexus.routing.decision_record import Request
+from nexus.routing.router import Routing
 from nexus.testing.builders import CHAT, MODEL, make_backend, make_fleet
 
 EXCHANGES = 5_000
@@ -49,9 +51,8 @@ def seconds(level: str, lines: int) -> float:
 
 
 def some_reserved() -> Reserved:
-    routing = build_router(RoutingConfig(), chance=Random(1)).begin(
-        request_id="r", endpoint=CHAT, requirements=ASKED, headers={}, received_unix_s=1_777_777_777.0
-    )
+    asked = Request(id="r", endpoint=CHAT, requirements=ASKED, headers={}, received_unix_s=1_777_777_777.0)
+    routing = Routing(build_router(RoutingConfig(), chance=Random(1)), asked)
     reserved = routing.next(make_fleet(make_backend("gpu-0")))
     assert isinstance(reserved, Reserved)
     return reserved

@@ -11,6 +11,8 @@ from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
 from nexus.routing.assembly import build_router
 from nexus.routing.decision import Reserved
+from nexus.routing.decision_record import Request
+from nexus.routing.router import Routing
 from nexus.testing.builders import CHAT, MODEL, make_backend, make_fleet
 
 BACKENDS = 10
@@ -31,8 +33,8 @@ def seconds(strategy: str) -> float:
     fleet = make_fleet(*(make_backend(f"gpu-{number}") for number in range(BACKENDS)))
     began = perf_counter()
     for _ in range(REQUESTS):
-        routing = router.begin(
-            request_id="r", endpoint=CHAT, requirements=ASKED, headers={}, received_unix_s=1_777_777_777.0
+        routing = Routing(
+            router, Request(id="r", endpoint=CHAT, requirements=ASKED, headers={}, received_unix_s=1_777_777_777.0)
         )
         reserved = routing.next(fleet)
         assert isinstance(reserved, Reserved)

@@ -38,8 +38,9 @@ from nexus.fleet.membership.registry import Registry
 from nexus.plugin_manager import Contributions, PluginManager
 from nexus.routing.assembly import build_router
 from nexus.routing.decision import Reserved
+from nexus.routing.decision_record import Request
 from nexus.routing.policies import CORE_KEYS
-from nexus.routing.router import Router
+from nexus.routing.router import Router, Routing
 from nexus.store.sqlite import SqliteStore
 from nexus.testing.builders import CHAT, make_backend, make_intent
 
@@ -296,7 +297,9 @@ _IDS: Final = map("req-{}".format, count())
 
 def _decide(router: Router, fleet: FleetSnapshot, asked: Requirements) -> Reserved:
     id_ = next(_IDS)
-    routing = router.begin(request_id=id_, endpoint=CHAT, requirements=asked, headers={}, received_unix_s=BEGAN_UNIX_S)
+    routing = Routing(
+        router, Request(id=id_, endpoint=CHAT, requirements=asked, headers={}, received_unix_s=BEGAN_UNIX_S)
+    )
     reserved = routing.next(fleet)
     assert isinstance(reserved, Reserved), reserved
     return reserved

@@ -9,6 +9,8 @@ from nexus.domain.request import Requirements
 from nexus.errors import ConfigError
 from nexus.plugin_manager import PluginManager
 from nexus.routing.assembly import build_router
+from nexus.routing.decision_record import Request
+from nexus.routing.router import Routing
 from nexus.testing.builders import CHAT, make_backend, make_fleet
 from nexus.testing.imports import assert_only_uses_api
 
@@ -20,10 +22,9 @@ FLEET = make_fleet(make_backend("gpu-1", priority=100), make_backend("openai", z
 
 def chosen(contributions, at):
     router = build_router(RoutingConfig(), contributions)
-    search = router.begin(
-        request_id="r", endpoint=CHAT, requirements=Requirements(model="llama3"), headers={}, received_unix_s=at
-    )
-    return search.next(FLEET)
+    wanted = Requirements(model="llama3")
+    asked = Request(id="r", endpoint=CHAT, requirements=wanted, headers={}, received_unix_s=at)
+    return Routing(router, asked).next(FLEET)
 
 
 def test_it_imports_nothing_of_nexus_but_the_api(night):

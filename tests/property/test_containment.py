@@ -14,9 +14,10 @@ from nexus.plugin_manager import Plugin
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reject, Reserved
+from nexus.routing.decision_record import Request
 from nexus.routing.intent import Verdict
 from nexus.routing.pipeline import Pipeline
-from nexus.routing.router import Router
+from nexus.routing.router import Router, Routing
 from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, make_backend, make_fleet, make_intent
@@ -265,7 +266,7 @@ def test_refusals_in_rubbish_are_failures():
 
 
 def search(router, asked):
-    return router.begin(request_id="r", endpoint=CHAT, requirements=asked, headers={}, received_unix_s=0.0)
+    return Routing(router, Request(id="r", endpoint=CHAT, requirements=asked, headers={}, received_unix_s=0.0))
 
 
 def settle(reserved, *, times):

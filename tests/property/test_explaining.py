@@ -20,7 +20,7 @@ from nexus.routing.explain.model import Explanation
 from nexus.routing.explain.text import as_text
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.ranking.strategies import STRATEGIES
-from nexus.routing.router import Router
+from nexus.routing.router import Router, Routing
 from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, make_fleet
@@ -107,7 +107,7 @@ def asked_of(wanted):
 
 
 def begin(router, wanted):
-    return router.begin(request_id="r", endpoint=CHAT, requirements=wanted, headers={}, received_unix_s=0.0)
+    return Routing(router, Request(id="r", endpoint=CHAT, requirements=wanted, headers={}, received_unix_s=0.0))
 
 
 def loads(fleet):

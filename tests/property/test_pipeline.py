@@ -12,10 +12,11 @@ from nexus.plugin_manager import Plugin
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reject, Reserved, Saturated
+from nexus.routing.decision_record import Request
 from nexus.routing.model_names.resolution import resolve
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.ranking.strategies import STRATEGIES
-from nexus.routing.router import Router
+from nexus.routing.router import Router, Routing
 from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, make_fleet, make_intent
@@ -242,7 +243,7 @@ def test_aliases_never_loop(aliases, backends, model):
 
 
 def begin(router, asked):
-    return router.begin(request_id="r", endpoint=CHAT, requirements=asked, headers={}, received_unix_s=0.0)
+    return Routing(router, Request(id="r", endpoint=CHAT, requirements=asked, headers={}, received_unix_s=0.0))
 
 
 def settle(reserved, *, times):

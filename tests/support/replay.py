@@ -21,8 +21,9 @@ from nexus.plugin_manager import Plugin
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reserved
+from nexus.routing.decision_record import Request
 from nexus.routing.pipeline import Pipeline
-from nexus.routing.router import Router
+from nexus.routing.router import Router, Routing
 from nexus.routing.stage.api import Reconciler
 from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, MODEL, make_backend, make_fleet
@@ -250,8 +251,8 @@ def _route(router: Router, request: TraceRequest, snapshot: FleetSnapshot) -> Re
         prompt_tokens=request.prompt_tokens,
         prompt_blocks=tuple([hash((block, half)) for block in request.blocks for half in (0, 1)]),
     )
-    routing = router.begin(
-        request_id="r", endpoint=CHAT, requirements=requirements, headers={}, received_unix_s=1_777_777_777.0
+    routing = Routing(
+        router, Request(id="r", endpoint=CHAT, requirements=requirements, headers={}, received_unix_s=1_777_777_777.0)
     )
     decision = routing.next(snapshot)
     assert isinstance(decision, Reserved), decision

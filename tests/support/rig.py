@@ -19,6 +19,7 @@ from nexus.errors import RequestError
 from nexus.fleet.membership.registry import Registry
 from nexus.proxy.client.access import AccessRules
 from nexus.proxy.client.incoming import IncomingRequest
+from nexus.proxy.client.request_reader import Received
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
 from nexus.proxy.exchange.exchange import Exchange
@@ -157,18 +158,14 @@ class Rig:
     def request(
         self, *headers: tuple[str, str], target: str = "/v1/chat/completions", method: str = "POST", **fields: Any
     ) -> IncomingRequest:
-        """Return a request whose body has not arrived."""
+        """Return a request without its body."""
         message = self._make_message(
             ("Content-Type", "application/json"), *headers, target=target, method=method, **fields
         )
         found = paths.find(method, target.partition("?")[0], is_anthropic=False)
         assert found is not None
-        protocol = BaseProtocol(self.plane.loop)
-        protocol.connection_made(self.client.transport)
         return IncomingRequest(
             message,
-            StreamReader(protocol, 2**16, loop=self.plane.loop),
-            None,
             read_head(message),
             self.access,
             endpoint=found.endpoint,
@@ -186,12 +183,15 @@ class Rig:
         :param body: None: none of it arrives.
         """
         request = self.request(*headers, **fields)
+        protocol = BaseProtocol(self.plane.loop)
+        protocol.connection_made(self.client.transport)
+        stream = StreamReader(protocol, 2**16, loop=self.plane.loop)
         if body is not None:
-            assert isinstance(request.body, StreamReader)
-            request.body.feed_data(body)
-            request.body.feed_eof()
+            stream.feed_data(body)
+            stream.feed_eof()
+        received = Received(request.message, stream, None)
         record = begin_record("r-1", request.endpoint, request.head.request_id)
-        return Exchange(self.plane, self.settings, self.client, request, record)  # type: ignore[arg-type]
+        return Exchange(self.plane, self.settings, self.client, request, received, record)  # type: ignore[arg-type]
 
     def begin(self, *headers: tuple[str, str], **fields: Any) -> Exchange:
         """Run an exchange in the task of the client's connection, as that does, and return it."""

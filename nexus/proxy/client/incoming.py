@@ -1,23 +1,18 @@
-"""A request for a backend, once its head was checked and matched to an endpoint."""
+"""The head of a request for a backend, once it was checked and matched to an endpoint."""
 
 import msgspec
 from aiohttp.http import RawRequestMessage
-from aiohttp.streams import StreamReader
 
 from nexus.domain.request import Endpoint
 from nexus.proxy.client.access import AccessRules
-from nexus.proxy.client.request_reader import WholeBody
 from nexus.proxy.headers.from_client import Head
 from nexus.wire.protocol import WireProtocol
 
 
 class IncomingRequest(msgspec.Struct, frozen=True):
-    """One request before its body is read."""
+    """One request without its body; requests in a row that have the same head share it."""
 
     message: RawRequestMessage
-    body: StreamReader | WholeBody
-    length: int | None
-    """Bytes of the body; None when it is chunked, or there is none."""
     head: Head
     access: AccessRules
     """The rules that admitted it."""

@@ -70,7 +70,9 @@ class RequestHandler:
                 self.note_abandoned(client, (received,))
                 raise
         request = self._repeated(client, received)
-        return await (self._dispatch(client, received) if request is None else self._exchange(client, request).run())
+        if request is None:
+            return await self._dispatch(client, received)
+        return await self._exchange(client, request, received).run()
 
     def note_abandoned(self, client: ClientConnection, abandoned: tuple[Received, ...]) -> None:
         """Log and count requests that were read, and whose client left before they could be served."""
@@ -89,22 +91,22 @@ class RequestHandler:
 
     def _repeated(self, client: ClientConnection, received: Received) -> IncomingRequest | None:
         """Return the request if the checks of the last one hold for its head and the access rules, else None."""
-        last, (message, body, length) = client.last_request, received
+        last, message = client.last_request, received.message
         if last is None or last.access is not self._plane.settings.access:
             return None
         if message is last.message:
-            return replace(last, body=body, length=length)
+            return last
         if message.path != last.message.path or message.method != last.message.method:
             return None
         head = client.heads.again(message, last.head, last.access.key_filter.may_pass)
-        return None if head is None else replace(last, message=message, body=body, length=length, head=head)
+        return None if head is None else replace(last, message=message, head=head)
 
     async def _dispatch(self, client: ClientConnection, received: Received) -> bool:
         request, found, path = self._locate(client, received)
         try:
             if found is not None:
                 incoming = client.last_request = self._admit(request, found, path)
-                return await self._exchange(client, incoming).run()
+                return await self._exchange(client, incoming, received).run()
             self._check(request, self._pages.access_to(request.path))
             if request.head.cors_lines and cors.is_preflight(received.message, request.head):
                 return self._permit(request)
@@ -163,13 +165,11 @@ class RequestHandler:
         if request.client.is_surplus:
             text = "the proxy has too few file descriptors left to carry another request"
             raise RequestError("overloaded", text, retry_after_s=1, close=True)
-        (message, body, length), head, access = request.received, request.head, self._plane.settings.access
+        message, head, access = request.message, request.head, self._plane.settings.access
         key_digest = access.key_digest_of(head)
         access.key_filter.withhold(head)
         return IncomingRequest(
             message,
-            body,
-            length,
             head,
             access,
             endpoint=found.endpoint,
@@ -181,10 +181,10 @@ class RequestHandler:
             ids=found.ids,
         )
 
-    def _exchange(self, client: ClientConnection, request: IncomingRequest) -> Exchange:
+    def _exchange(self, client: ClientConnection, request: IncomingRequest, received: Received) -> Exchange:
         """Return an exchange that begins now."""
         record = begin_record(new_request_id(), request.endpoint, request.head.request_id)
-        return Exchange(self._plane, self._plane.settings, client, request, record)
+        return Exchange(self._plane, self._plane.settings, client, request, received, record)
 
     def _note_abandoned(self, client: ClientConnection, received: Received) -> None:
         request = self._repeated(client, received)
@@ -197,7 +197,7 @@ class RequestHandler:
             except RequestError as exc:
                 self._refusals.note(client.remote, exc.code, asked.request_id, asked.head.request_id)
                 return
-        self._exchange(client, request).abandon()
+        self._exchange(client, request, received).abandon()
 
     def _permit(self, request: ClientRequest) -> bool:
         """Reply to a preflight."""

@@ -17,6 +17,7 @@ from nexus.proxy.client import replies
 from nexus.proxy.client.body import preview, receive, understand
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.incoming import IncomingRequest
+from nexus.proxy.client.request_reader import Received
 from nexus.proxy.exchange import resources
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
@@ -52,6 +53,8 @@ class Exchange(msgspec.Struct, eq=False):
     """The settings in force when the request began; a reload does not change them."""
     client: ClientConnection
     request: IncomingRequest
+    received: Received
+    """The request as the parser has read it: its body may still be arriving."""
     record: Record
     failover: Failover | None = None
     relay: StreamRelay | None = None
@@ -110,13 +113,13 @@ class Exchange(msgspec.Struct, eq=False):
     # receive
 
     def _receive(self) -> Awaitable[bytes]:
-        request, config = self.request, self.settings.config
+        head, (_, body, length), config = self.request.head, self.received, self.settings.config
         if self.plane.in_flight > config.server.max_concurrent_requests:
             raise RequestError("overloaded", "too many requests are under way", retry_after_s=1, close=True)
         return receive(
-            request.body,
-            request.head,
-            request.length,
+            body,
+            head,
+            length,
             write=self.client.write,
             limit=config.server.max_body_bytes,
             limit_key="server.max_body_bytes",

@@ -34,7 +34,8 @@ from nexus.proxy.exchange.translating import NOT_TRANSLATABLE, translate_whole, 
 from nexus.proxy.headers.to_backend import request_head
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.response_parser import NOT_MODIFIED
-from nexus.routing.decision import Reject, Reserved, Saturated
+from nexus.routing.decision import Decision, Reject, Reserved, Saturated
+from nexus.routing.decision_record import Request
 from nexus.routing.rejections import REST_ON_PROBES
 from nexus.routing.router import Routing
 from nexus.wire.protocol import WireProtocol
@@ -81,7 +82,10 @@ class Failover(msgspec.Struct, eq=False):
 
         :raises RequestError: there is none.
         """
-        while (found := await self._route()) is not None:
+        while True:
+            found: Decision | None = self._route()
+            if isinstance(found, Reject) and (found := await self._look_again(found)) is None:
+                break
             reserved = self._as_it_is_now(await wait_for_slot(self, found)) if isinstance(found, Saturated) else found
             if reserved is None:
                 continue
@@ -137,24 +141,31 @@ class Failover(msgspec.Struct, eq=False):
 
     # route, queue
 
-    async def _route(self) -> Reserved | Saturated | None:
-        """Return what routing finds; None when an attempt has failed and no other backend is left."""
+    def _route(self) -> Decision:
+        """Return the backend that was reserved while a silent one was asked, or else what routing finds."""
         if (successor := self.successor) is not None:
             self.successor = None
             if (reserved := self._as_it_is_now(successor)) is not None:
                 return reserved
         self.record.enter("route")
-        routing, fleet = self.routing, self.plane.fleet
-        found = routing.next(fleet.snapshot)
-        if not isinstance(found, Reject):
-            return found
+        return self.routing.next(self.plane.fleet.snapshot)
+
+    async def _look_again(self, found: Reject) -> Reserved | Saturated | None:
+        """Return what routing finds once backends that may have changed are probed.
+
+        None when an attempt has failed and no other backend is left: the failure is the answer.
+
+        :raises RequestError: the request is refused.
+        """
         if self.last_failure is not None:
             return None
+        routing, fleet = self.routing, self.plane.fleet
         if found.code in REST_ON_PROBES and await fleet.look(lambda: routing.has_healthy(fleet.snapshot)):
-            found = routing.next(fleet.snapshot)
-        if isinstance(found, Reject):
-            raise self.not_translatable or rejection(found)
-        return found
+            again = routing.next(fleet.snapshot)
+            if not isinstance(again, Reject):
+                return again
+            found = again
+        raise self.not_translatable or rejection(found)
 
     def _as_it_is_now(self, reserved: Reserved) -> Reserved | None:
         """Return a *reserved* of a while ago with the present address of its backend, to which the keys stored under
@@ -337,16 +348,17 @@ def begin_failover(  # noqa: PLR0913 - what is known of one request
     config, head = settings.config, request.head
     server = config.server
     limit_s = server.stream_timeout_seconds if requirements.is_stream else server.request_timeout_seconds
-    routing = settings.router.begin(
-        request_id=record.request_id,
-        endpoint=request.endpoint,
-        requirements=requirements,
-        headers=head.hints,
-        received_unix_s=record.received_unix_s,
-        client_request_id=record.client_request_id,
-        key_digest=request.key_digest,
-        kept=kept,
+    asked = Request(
+        record.request_id,
+        request.endpoint,
+        requirements,
+        head.hints,
+        record.received_unix_s,
+        record.client_request_id,
+        request.key_digest,
+        kept,
     )
+    routing = Routing(settings.router, asked)
     if head.hints and routing.request.wants_explanation:
         plane.decisions.add_with_facts(routing.record)
         record.decision_line = b"X-Nexus-Decision-Id: %b\r\n" % record.request_id.encode()

@@ -12,9 +12,10 @@ from nexus.plugin_manager import Plugin
 from nexus.routing.assembly import build_router
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
+from nexus.routing.decision_record import Request
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import Policies
-from nexus.routing.router import Router
+from nexus.routing.router import Router, Routing
 from nexus.routing.stage.api import Reconciler
 from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, MODEL
@@ -76,12 +77,15 @@ def routing():
     """Return a function that begins to route one request: ``routing(router, model="llama3", needs_vision=True)``."""
 
     def begin(router, model=MODEL, *, endpoint=CHAT, headers=None, **requirements):
-        return router.begin(
-            request_id="r-1",
-            endpoint=endpoint,
-            requirements=Requirements(model=model, **requirements),
-            headers=headers or {},
-            received_unix_s=1_777_777_777.0,
+        return Routing(
+            router,
+            Request(
+                id="r-1",
+                endpoint=endpoint,
+                requirements=Requirements(model=model, **requirements),
+                headers=headers or {},
+                received_unix_s=1_777_777_777.0,
+            ),
         )
 
     return begin

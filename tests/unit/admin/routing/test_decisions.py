@@ -12,7 +12,8 @@ from nexus.domain.request import Requirements
 from nexus.domain.routes import PageRequest
 from nexus.errors import RequestError
 from nexus.routing.assembly import build_router
-from nexus.routing.decision_record import RecentDecisions
+from nexus.routing.decision_record import RecentDecisions, Request
+from nexus.routing.router import Routing
 from nexus.testing.builders import CHAT, make_backend, make_fleet
 from tests.support.several_workers import several_workers
 
@@ -43,14 +44,17 @@ def decide(recent):
     router = build_router(RoutingConfig(aliases={"gpt-4": "llama3"}))
 
     def run(model, *, status=200, code=None, id_="r-1", clients_id="", key=b""):
-        search = router.begin(
-            request_id=id_,
-            endpoint=CHAT,
-            requirements=Requirements(model=model),
-            headers={},
-            received_unix_s=1_777_777_777.0,
-            client_request_id=clients_id,
-            key_digest=key,
+        search = Routing(
+            router,
+            Request(
+                id=id_,
+                endpoint=CHAT,
+                requirements=Requirements(model=model),
+                headers={},
+                received_unix_s=1_777_777_777.0,
+                client_request_id=clients_id,
+                key_digest=key,
+            ),
         )
         search.next(FLEET)
         recent.add(search.record)

@@ -71,7 +71,7 @@ def exchanges(monkeypatch, abandoned):
     begun = []
 
     class Exchange:
-        def __init__(self, plane, settings, client, request, record):
+        def __init__(self, plane, settings, client, request, received, record):
             self.request, self.record = request, record
 
         async def run(self):

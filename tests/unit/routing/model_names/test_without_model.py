@@ -7,7 +7,9 @@ from nexus.domain.backend import Status
 from nexus.domain.request import Kept, Reference, Requirements
 from nexus.routing.assembly import build_router
 from nexus.routing.decision import Reject, Reserved
+from nexus.routing.decision_record import Request
 from nexus.routing.policies import Policy
+from nexus.routing.router import Routing
 from nexus.testing.builders import make_backend, make_fleet
 from nexus.wire.protocols import EVERY
 
@@ -22,13 +24,16 @@ def decide(router):
     """Give a function that routes a request for *model*."""
 
     def decided(fleet, endpoint=CHAT, *, model="", kept=None, with_router=None, **config):
-        search = (with_router or router(**config)).begin(
-            request_id="r-1",
-            endpoint=endpoint,
-            requirements=Requirements(model=model),
-            headers={},
-            received_unix_s=0.0,
-            kept=kept,
+        search = Routing(
+            with_router or router(**config),
+            Request(
+                id="r-1",
+                endpoint=endpoint,
+                requirements=Requirements(model=model),
+                headers={},
+                received_unix_s=0.0,
+                kept=kept,
+            ),
         )
         return search.next(fleet)
 
@@ -120,8 +125,9 @@ def test_what_no_backend_serves_is_refused_in_words_that_say_so(decide):
 def test_every_policy_holds_for_a_request_without_a_model(router, decide):
     policies = [Policy(0, "a*", fallback_allowed=True, keys={}), Policy(1, "b*", fallback_allowed=True, keys={})]
     with_router = router(policies=policies)
-    search = with_router.begin(
-        request_id="r-1", endpoint=FILES, requirements=Requirements(model=""), headers={}, received_unix_s=0.0
+    search = Routing(
+        with_router,
+        Request(id="r-1", endpoint=FILES, requirements=Requirements(model=""), headers={}, received_unix_s=0.0),
     )
 
     search.next(make_fleet(make_backend(kind="openai", models=["a1"])))
