@@ -142,7 +142,7 @@ async def test_a_shutdown_raises(start, simulate, libraries, library):
     clients = libraries(scene)
 
     async def shut_down():
-        await eventually(lambda: any(exchange.relay for exchange in scene.nexus._handler.exchanges))
+        await eventually(lambda: any(exchange.relay for exchange in scene.nexus.plane.exchanges))
         scene.is_stopped = True
         await scene.nexus.stop(drain_s=0.0)
 
@@ -160,7 +160,7 @@ async def test_killing_one_of_two_backends_loses_only_what_had_begun(start, simu
     scene = await start(doomed=doomed, steady=steady, options={"doomed": {"max_in_flight": 64, "priority": 0}})
     clients = libraries(scene)
     begun = [asyncio.ensure_future(consume(clients)) for _ in range(4)]
-    await eventually(lambda: sum(exchange.relay is not None for exchange in scene.nexus._handler.exchanges) == 4)
+    await eventually(lambda: sum(exchange.relay is not None for exchange in scene.nexus.plane.exchanges) == 4)
     waiting = [asyncio.ensure_future(consume(clients)) for _ in range(4)]
     await eventually(lambda: doomed.active == 8)
 

@@ -62,7 +62,7 @@ async def test_its_backend_is_slowed_down_and_little_is_kept(start, script):
     clients = [await begin(scene, backend, Send(FLOOD), *[Send(PIECE)] * 1000) for _ in range(10)]
     await asyncio.sleep(0.3)
 
-    held = [exchange.client.transport.get_write_buffer_size() for exchange in scene.nexus._handler.exchanges]
+    held = [exchange.client.transport.get_write_buffer_size() for exchange in scene.nexus.plane.exchanges]
     assert len(held) == 10
     assert max(held) < 2**20
     assert resident_bytes() - before < 64 * 2**20
@@ -149,7 +149,7 @@ async def test_the_backend_is_free_for_others_while_a_client_takes_its_time(star
     slow = await begin(scene, backend, *steps, stream=False)
 
     reply = await scene.ask(CHAT)
-    under_way = [exchange.client.remote for exchange in scene.nexus._handler.exchanges]
+    under_way = [exchange.client.remote for exchange in scene.nexus.plane.exchanges]
 
     assert reply.status == 200
     assert len(under_way) == 1
