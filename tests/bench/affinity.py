@@ -62,9 +62,9 @@ class Compared(AffinityReconciler):
         super().__init__(AffinityConfig(), FleetCaches(), clock)
         self._other = cost
 
-    def _costs(self, intent: RoutingIntent) -> list[list[Cost]]:
+    def _costs(self, intent: RoutingIntent, *, least: int = 1) -> list[list[Cost]]:
         total = len(intent.requirements.prompt_blocks)
-        groups = super()._costs(intent)
+        groups = super()._costs(intent, least=least)
         return [[msgspec.structs.replace(cost, blocks=self._other(cost, total)) for cost in group] for group in groups]
 
 

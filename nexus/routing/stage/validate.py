@@ -141,6 +141,7 @@ def valid_cost(cost: object) -> float | None:
 def _are_plain(verdicts: Sequence[Verdict], intent: RoutingIntent, stage: str) -> bool:
     """Whether all *verdicts* are valid as they are; a fast path, taken by almost every request."""
     candidates, codes = intent.survivors, REPLY_CODES
+    plain: str | None = None
     for verdict in verdicts:
         if (
             type(verdict) is not Verdict
@@ -149,10 +150,12 @@ def _are_plain(verdicts: Sequence[Verdict], intent: RoutingIntent, stage: str) -
             or verdict.code not in codes
             or not 0.0 <= verdict.factor <= 1.0
             or verdict.context is not None
-            or not _is_plain(verdict.reason)
+            # Many verdicts of a stage share one reason.
+            or (verdict.reason is not plain and not _is_plain(verdict.reason))
             or (verdict.action != "" and not _is_plain(verdict.action))
         ):
             return False
+        plain = verdict.reason
     return True
 
 

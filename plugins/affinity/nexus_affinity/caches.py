@@ -36,6 +36,8 @@ class BackendCache(ABC):
         self.unread = 0
         """Blocks of prompts that the backend has yet to read, as they were not in its cache."""
         self._index = index
+        self.restarts = 0
+        """How often the backend had restarted when it was used last."""
         self.recent = 0.0
         """The requests that the backend got lately, relative to those of other backends: newer ones count more."""
 

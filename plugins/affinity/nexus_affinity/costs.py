@@ -4,7 +4,7 @@ The unit is a block of a prompt. The weights are from a simulation of real trace
 ``docs/reference/performance.rst`` of Nexus; halving or doubling one of them changes little.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -47,30 +47,38 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
     """The cost, more than 0."""
 
 
-def costs(
-    candidates: Sequence[tuple[Backend, BackendCache | None, int]],
-    total: int,
-    shared: int,
-    now: float,
-    last: str | None,
-) -> list[Cost]:
-    """Return what a request with *total* blocks costs each candidate.
+class Prompt(msgspec.Struct, frozen=True, gc=False):
+    """What is known of the prompt of a request."""
 
-    :param candidates: each with its cache, and the number of blocks that this holds of the prompt.
-    :param shared: the first blocks that many other prompts have as well.
-    :param last: the id of the backend that had the last request of the conversation; None if it is not known.
+    total: int
+    """Its blocks."""
+    depths: Mapping[int, int]
+    """How many of them a cache holds, by its bit; those that hold none are left out."""
+    shared: int
+    """The first blocks that many other prompts have as well."""
+    last: str | None
+    """The id of the backend that had the last request of the conversation; None if it is not known."""
+
+
+def costs(candidates: Sequence[tuple[Backend, BackendCache | None]], prompt: Prompt, now: float) -> list[Cost]:
+    """Return what a request with *prompt* costs each candidate.
+
+    :param candidates: each with its cache.
     """
-    common = max(shared, widely_held([depth for _, _, depth in candidates]))
-    recents = [0.0 if cache is None else cache.recent / backend.share for backend, cache, _ in candidates]
+    depths, total, last, common = prompt.depths, prompt.total, prompt.last, prompt.shared
+    if depths:
+        common = max(common, widely_held([0 if c is None else depths.get(c.bit, 0) for _, c in candidates]))
+    recents = [0.0 if cache is None else cache.recent / backend.share for backend, cache in candidates]
     mean = sum(recents) / len(recents) or 1.0
     each_recent = RECENT_BLOCKS + RECENT_SHARE * total
     each_request = REQUEST_BLOCKS + REQUEST_SHARE * total
     found: list[Cost] = []
-    for (backend, cache, depth), recent in zip(candidates, recents, strict=True):
+    for (backend, cache), recent in zip(candidates, recents, strict=True):
         load, share = backend.load, backend.share
         in_flight: float = load.everywhere
         if load.told is not None:
             in_flight += round(load.other_requests(now), 1)
+        depth = depths.get(cache.bit, 0) if depths and cache is not None else 0
         cached = depth if depth and not _is_taken(backend) else 0
         blocks = 1.0 + total - (cached if cached > common else common)  # noqa: FURB136 - max() takes longer
         unread = 0.0

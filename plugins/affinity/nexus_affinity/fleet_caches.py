@@ -36,7 +36,6 @@ class FleetCaches:
         self.requests_total = 0
         self.hits_total = 0
         """Requests of which the backend is expected to have had at least one block."""
-        self._restarts: dict[str, int] = {}
         self._bases: dict[str, tuple[object, ...]] = {}
         """What the size of each cache follows from."""
         self._snapshot: FleetSnapshot | None = None
@@ -57,10 +56,14 @@ class FleetCaches:
     def of(self, backend: Backend) -> BackendCache | None:
         """Return the cache of *backend*, which is empty if it has restarted; None before its first request."""
         cache = self.caches.get(backend.id)
-        if cache is not None and self._restarts[backend.id] != backend.load.restarts:
-            self._restarts[backend.id] = backend.load.restarts
-            cache.clear()
+        if cache is not None and cache.restarts != backend.load.restarts:
+            self.restarted(backend, cache)
         return cache
+
+    def restarted(self, backend: Backend, cache: BackendCache) -> None:
+        """Forget what was in *cache* before *backend* restarted."""
+        cache.restarts = backend.load.restarts
+        cache.clear()
 
     def opened(self, backend: Backend, config: AffinityConfig) -> BackendCache:
         """Return the cache of *backend*, of the size that it has now."""
@@ -76,7 +79,7 @@ class FleetCaches:
             cache = (SlotCache if by_slot else BlockCache)(self.index, size)
             self.caches[backend.id] = cache
             self.names[backend.id] = backend.name
-            self._restarts[backend.id] = backend.load.restarts
+            cache.restarts = backend.load.restarts
         else:
             cache.resize(size)
         self._bases[backend.id] = basis
@@ -108,7 +111,7 @@ class FleetCaches:
 
     def _forget(self, id_: str) -> None:
         self.caches.pop(id_).close()
-        del self.names[id_], self._restarts[id_], self._bases[id_]
+        del self.names[id_], self._bases[id_]
 
 
 def size_of(backend: Backend, config: AffinityConfig) -> int:

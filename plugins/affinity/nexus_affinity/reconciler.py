@@ -1,5 +1,6 @@
 """The affinity stage: weighs each candidate by what the request costs there, relative to the cheapest."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Final
@@ -17,7 +18,7 @@ from nexus.api import (
 )
 from nexus_affinity.caches import BackendCache, Entry
 from nexus_affinity.config import AffinityConfig
-from nexus_affinity.costs import Cost, costs, factor
+from nexus_affinity.costs import Cost, Prompt, costs, factor
 from nexus_affinity.fleet_caches import FleetCaches
 from nexus_affinity.report import affinity_measures, affinity_report
 
@@ -49,11 +50,15 @@ class AffinityReconciler(Reconciler):
         if len(intent.survivors) == 1 or not (wanted.prompt_blocks or wanted.conversation):
             return
         total, name, weigh = len(wanted.prompt_blocks), self.name, intent.weigh
-        for group in self._costs(intent):
+        reasons: dict[tuple[int, float, float], str] = {}
+        for group in self._costs(intent, least=2):
             lowest = min([cost.blocks for cost in group])
             for cost in group:
                 if (blocks := cost.blocks) > lowest:
-                    reason = f"{_cached(cost, total)}; {_load(cost)}"
+                    # In a large fleet, most candidates have the same one.
+                    known = cost.cached, cost.busy, cost.unread
+                    if (reason := reasons.get(known)) is None:
+                        reason = reasons[known] = f"{_cached(cost, total)}; {_load(cost)}"
                     weigh(cost.backend, factor(lowest, blocks), stage=name, reason=reason)
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
@@ -91,30 +96,33 @@ class AffinityReconciler(Reconciler):
     def report(self) -> Mapping[str, Any]:
         return affinity_report(self._caches)
 
-    def _costs(self, intent: RoutingIntent) -> list[list[Cost]]:
-        """Return the costs of the candidates, those of each priority together: the operator's priority comes first."""
+    def _costs(self, intent: RoutingIntent, *, least: int = 1) -> list[list[Cost]]:
+        """Return the costs of the candidates, those of each priority together: the operator's priority comes first.
+
+        :param least: leave out the priorities that fewer candidates have: one alone is not compared with others.
+        """
         caches, conversation = self._caches, intent.requirements.conversation
         caches.follow(intent.snapshot)
-        known: list[tuple[Backend, BackendCache | None]] = []
-        bits = 0
+        known, bits = caches.caches, 0
+        groups: defaultdict[int, list[tuple[Backend, BackendCache | None]]] = defaultdict(list)
         for backend, model in intent.survivors.values():
-            cache = caches.of(backend)
-            known.append((backend, cache))
-            if cache is not None and not _is_unloaded(backend, model):
-                bits |= cache.bit
+            cache = known.get(backend.id)
+            if cache is not None:
+                load = backend.load
+                if cache.restarts != load.restarts:
+                    caches.restarted(backend, cache)
+                if load.told is None or not _is_unloaded(backend, model):
+                    bits |= cache.bit
+            groups[backend.priority].append((backend, cache))
         blocks = self._blocks(intent)
         depths = caches.index.depths(blocks, bits)
         self._found = blocks, depths
         # What begins more different prompts than there are backends should be in the cache of each.
-        ways = MIN_WAYS_PER_BACKEND * max(2, len(known))
+        ways = MIN_WAYS_PER_BACKEND * max(2, len(intent.survivors))
         shared = caches.index.shared_depth(blocks, max(depths.values()), ways) if depths else 0
         last = caches.conversations.get(conversation) if conversation else None
-        groups: dict[int, list[tuple[Backend, BackendCache | None, int]]] = {}
-        for backend, cache in known:
-            depth = 0 if cache is None else depths.get(cache.bit, 0)
-            groups.setdefault(backend.priority, []).append((backend, cache, depth))
-        now = self._clock()
-        return [costs(group, len(blocks), shared, now, last) for group in groups.values()]
+        prompt, now = Prompt(len(blocks), depths, shared, last), self._clock()
+        return [costs(group, prompt, now) for group in groups.values() if len(group) >= least]
 
     def _blocks(self, intent: RoutingIntent) -> list[int]:
         """Return the blocks of the prompt, different for each model: models share no cache."""
