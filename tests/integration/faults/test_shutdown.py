@@ -276,7 +276,7 @@ async def test_after_a_stream_that_promised_to_stay_open_the_next_request_is_ans
     scene = await start(gpu=gpu)
     gpu.play(ends_soon(CHAT))
     client = await ask(scene, CHAT, stream=True)
-    await eventually(lambda: scene.nexus.plane.exchanges and next(iter(scene.nexus._handler.exchanges)).relay)
+    await eventually(lambda: scene.nexus.plane.exchanges and next(iter(scene.nexus.plane.exchanges)).relay)
 
     stopping = await begin_to_stop(scene, stop, drain_s=5.0)
     stream = await client.reply()
