@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -64,9 +65,7 @@ def read_body(
                 raw = bytes(value)
                 bulk[name] = raw if text is cut else without_files(raw)
                 rest = _without(rest, name, raw)
-        if not is_plain(rest):
-            _refuse_ambiguous(rest)
-        _refuse_endless_numbers(rest)
+        (_check_members_once if len(rest) <= MAX_REMEMBERED_BYTES else _check_members)(rest)
         if len(text) > LARGE_BYTES:
             _check_sizes(fields, shape)
     except msgspec.ValidationError as exc:
@@ -158,6 +157,18 @@ def _without(body: bytes, name: str, raw: bytes) -> bytes:
 
 
 _COLON: Final = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+")
+
+
+def _check_members(rest: bytes) -> None:
+    """Refuse *rest*, a body without its long members, if another parser could read it differently."""
+    if not is_plain(rest):
+        _refuse_ambiguous(rest)
+    _refuse_endless_numbers(rest)
+
+
+MAX_REMEMBERED_BYTES: Final = 512
+_check_members_once: Final = lru_cache(maxsize=512)(_check_members)
+"""Prompts differ, but an application sends the same few parameters with each. A refusal is not remembered."""
 
 
 def _refuse_endless_numbers(rest: bytes) -> None:

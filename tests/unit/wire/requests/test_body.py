@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from nexus.errors import RequestError
 from nexus.wire.characters import as_long_with_whole_characters, with_whole_characters
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.requests.body import _check_members_once
 from nexus.wire.requests.model_field import insert_model, replace_model
 from nexus.wire.responses.model_name import restore_in_document
 
@@ -122,6 +123,21 @@ def test_a_wrong_value_is_refused_with_its_name(path, body, param):
 def test_a_number_that_some_parsers_refuse_is_refused(path, member, number):
     assert refusal(path, f'{{"model":"m","{member}":{number}}}'.encode()).status == 400
     assert refusal(path, f'{{"{member}":[{{"y":{number}}}],"model":"m"}}'.encode()).status == 400
+
+
+def test_parameters_that_come_with_another_prompt_are_checked_once():
+    _check_members_once.cache_clear()
+
+    for prompt in ("Why?", "Why not?"):
+        body = {"model": "m", "seed": 7, "messages": [{"role": "user", "content": prompt}]}
+        understood("/v1/chat/completions", json.dumps(body).encode())
+
+    assert _check_members_once.cache_info()[:2] == (1, 1)
+
+
+def test_parameters_that_are_refused_are_refused_each_time():
+    for _ in range(2):
+        assert refusal("/v1/chat/completions", b'{"model":"m","stream":true,"stream":false}').param == "stream"
 
 
 def test_text_that_looks_like_such_a_number_is_not_refused():
