@@ -10,22 +10,19 @@ from nexus.testing.plugin_check import check_package, cope_with_policies
 from nexus.testing.reconciler_contract import ReconcilerContract
 
 FOUND = find_plugins()
-
-
-def load():
-    return PluginManager.load(PluginLoadingConfig())
+LOADED = PluginManager.load(PluginLoadingConfig())
 
 
 def contract_of(plugin, index):
     class Installed(ReconcilerContract):
         def make(self) -> Reconciler:
-            return load().configure({}).reconcilers()[index][1]
+            return LOADED.configure({}).reconcilers()[index][1]
 
     Installed.plugin = plugin.name
     return Installed
 
 
-for _index, (_plugin, _stage) in enumerate(load().configure({}).reconcilers()):
+for _index, (_plugin, _stage) in enumerate(LOADED.configure({}).reconcilers()):
     globals()[f"Test_{_plugin.name}_{_stage.name}"] = contract_of(_plugin, _index)
 
 
@@ -36,7 +33,7 @@ def test_its_package_is_as_it_should_be(candidate):
 
 @pytest.mark.parametrize("candidate", FOUND, ids=lambda candidate: candidate.name)
 def test_its_stages_cope_with_every_policy_and_say_what_a_failure_means(candidate):
-    contributions = load().configure({})
+    contributions = LOADED.configure({})
     mine = [(plugin, stage) for plugin, stage in contributions.reconcilers() if plugin.name == candidate.name]
     keys = contributions.policy_keys().get(candidate.name)
 
