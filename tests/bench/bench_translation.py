@@ -125,7 +125,7 @@ def streams() -> list[str]:
             running.enter_context(in_thread(simulator))
             tables.append(f'{table_of(simulator, type=type_)}protocols = ["{backend}"]\n')
         folder = running.enter_context(tempfile.TemporaryDirectory())
-        nexus = running.enter_context(run_nexus(Path(folder), "".join(tables)))
+        nexus = running.enter_context(run_nexus(Path(folder), "".join(tables), own_interpreter=True))
         return [exceeded for backend in SERVERS for exceeded in compare(nexus, backend)]
 
 

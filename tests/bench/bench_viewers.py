@@ -41,7 +41,7 @@ def main() -> None:
     ]
     with in_thread(*simulators), tempfile.TemporaryDirectory() as folder:
         config = "[logging]\nlevel = 'warning'\n" + "".join(map(table_of, simulators))
-        with run_nexus(Path(folder), config) as nexus:
+        with run_nexus(Path(folder), config, own_interpreter=True) as nexus:
             asyncio.run(compare(nexus))
 
 

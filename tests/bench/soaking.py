@@ -82,7 +82,9 @@ def main(words: Sequence[str]) -> int:
         print("skipped: memory and descriptors are read from /proc", flush=True)  # noqa: T201 - output
         return 0
     with tempfile.TemporaryDirectory(prefix="soak-") as folder, running_fleet() as fleet:
-        with run_nexus(Path(folder), fleet.config, environ=fleet.environ, start_s=START_S) as nexus:
+        with run_nexus(
+            Path(folder), fleet.config, environ=fleet.environ, start_s=START_S, own_interpreter=True
+        ) as nexus:
             nexus.wait_for_log("started", 3, within_s=START_S)
             run = asyncio.run(_soak(nexus, fleet, options.minutes * 60))
         rows = _rows(run, nexus, options.minutes)

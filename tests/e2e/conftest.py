@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import NamedTuple
 
 import anthropic
@@ -14,11 +15,14 @@ import pytest
 
 from nexus.simulator import Settings, SimulatedModel, Simulator, in_thread
 from nexus.testing.fleets import table_of
+from tests.support.forking import forks, may_fork
 from tests.support.name_server import PLUGIN, NameServer
 from tests.support.process import NexusProcess, run_nexus
 
 GEMMA = SimulatedModel("gemma", 8192, ("completion", "tools"))
 EMBEDDER = SimulatedModel("nomic-embed-text", 2048, ("embedding",))
+
+COMMAND_S = 40
 
 FLEET_CONFIG = """
 [server]
@@ -142,19 +146,39 @@ def asking_zone(zone, tmp_path) -> Callable[[float], tuple[str, ...]]:
     return arguments
 
 
+def environ_of_commands(tmp_path: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
+    return inherited | {"XDG_RUNTIME_DIR": str(tmp_path), "TMPDIR": str(tmp_path)}
+
+
 @pytest.fixture
-def command(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs ``nexus-proxy`` with *words* in an empty folder, and waits for its end."""
+def command(tmp_path, new_command) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs ``nexus-proxy`` with *words* in an empty folder, and waits for its end.
+
+    It is a fork of a process that has imported it, where a fork is like a new process.
+    """
 
     def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
+        whole = environ_of_commands(tmp_path) | environ
+        if not may_fork(whole):
+            return new_command(*words, **environ)
+        return forks().run(words, tmp_path, whole, COMMAND_S)
+
+    return run
+
+
+@pytest.fixture
+def new_command(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that does what that of ``command`` does, always with an interpreter of its own."""
+
+    def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "nexus", *words],
             cwd=tmp_path,
-            env=inherited | {"XDG_RUNTIME_DIR": str(tmp_path), "TMPDIR": str(tmp_path)} | environ,
+            env=environ_of_commands(tmp_path) | environ,
             capture_output=True,
             text=True,
-            timeout=40,
+            timeout=COMMAND_S,
             check=False,
         )
 

@@ -1,4 +1,4 @@
-"""Each command of ``nexus-proxy`` as a process, and the code that it ends with."""
+"""Each command of ``nexus-proxy`` as a process, new where it does its work, and the code that it ends with."""
 
 import json
 import re
@@ -24,8 +24,8 @@ def written(tmp_path):
     return (tmp_path / "nexus.toml").write_text
 
 
-def test_the_version_is_told_with_the_plugins(command):
-    ended = command("--version")
+def test_the_version_is_told_with_the_plugins(new_command):
+    ended = new_command("--version")
 
     assert ended.returncode == 0
     assert re.match(r"nexus-proxy \d+\.\d+.* \(python 3\.\d+\.\d+\)\nplugins:", ended.stdout)
@@ -50,10 +50,10 @@ def test_it_ends_with_the_right_code_and_without_a_traceback(command, words, cod
     assert "Traceback" not in ended.stderr
 
 
-def test_check_says_that_all_is_well(command, written):
+def test_check_says_that_all_is_well(new_command, written):
     written(GPU)
 
-    ended = command("check")
+    ended = new_command("check")
 
     assert (ended.returncode, ended.stdout.splitlines()[0]) == (0, "nexus.toml: ok")
 
@@ -85,8 +85,8 @@ def test_a_wrong_configuration_does_not_start(command, written, config, told):
     assert "sesame" not in ended.stdout + ended.stderr
 
 
-def test_a_file_that_was_named_must_exist(command):
-    ended = command("--config", "gone.toml")
+def test_a_file_that_was_named_must_exist(new_command):
+    ended = new_command("--config", "gone.toml")
 
     assert ended.returncode == 78
     assert "gone.toml" in ended.stderr
@@ -97,13 +97,13 @@ def test_a_wrong_word_is_a_wrong_usage(command, words):
     assert command(*words).returncode == 2
 
 
-def test_a_port_in_use_is_a_failed_start(command):
+def test_a_port_in_use_is_a_failed_start(new_command):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
 
-        ended = command("--port", str(port), "--no-discovery")
+        ended = new_command("--port", str(port), "--no-discovery")
 
     assert ended.returncode == 1
     assert str(port) in ended.stderr
@@ -124,22 +124,22 @@ def test_what_stands_nearer_wins(command, written):
     assert "NEXUS_QUEUE__MAX_SIZE" in wrong.stderr
 
 
-def test_config_init_writes_what_check_accepts(command):
-    made, checked = command("config", "init"), command("check")
-    again = command("config", "init")
+def test_config_init_writes_what_check_accepts(new_command):
+    made, checked = new_command("config", "init"), new_command("check")
+    again = new_command("config", "init")
 
     assert (made.returncode, checked.returncode, again.returncode) == (0, 0, 1)
     assert "--force" in again.stderr
 
 
-def test_the_pipeline_is_shown_in_its_order(command):
-    rows = [line.split() for line in command("pipeline").stdout.splitlines()]
+def test_the_pipeline_is_shown_in_its_order(new_command):
+    rows = [line.split() for line in new_command("pipeline").stdout.splitlines()]
 
     assert [row[:2] for row in (rows[0], rows[-1])] == [["0", "analyze"], ["1000", "schedule"]]
 
 
-def test_plugins_are_listed(command):
-    ended, as_json = command("plugins"), command("plugins", "--json")
+def test_plugins_are_listed(new_command):
+    ended, as_json = new_command("plugins"), new_command("plugins", "--json")
 
     names = [plugin["name"] for plugin in json.loads(as_json.stdout)["plugins"]]
     told = [line.partition("  ")[0] for line in ended.stdout.splitlines() if not line.startswith(" ")]
@@ -148,28 +148,28 @@ def test_plugins_are_listed(command):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completions_name_the_program(command, shell):
-    ended = command("completions", shell)
+def test_completions_name_the_program(new_command, shell):
+    ended = new_command("completions", shell)
 
     assert ended.returncode == 0
     assert "nexus-proxy" in ended.stdout
 
 
-def test_explain_says_who_would_answer_and_why_not_the_others(command, written):
+def test_explain_says_who_would_answer_and_why_not_the_others(new_command, written):
     one = Simulator(Settings(name="gpu-1", kind="vllm", models=("llama3", "qwen3")))
     two = Simulator(Settings(name="laptop", kind="ollama", models=("llama3",)))
     with in_thread(one, two):
         written(table_of(one) + table_of(two))
-        told = command("explain", "--model", "llama3", "--prompt-tokens", "9000")
-        as_json = command("explain", "--model", "qwen3", "--json")
+        told = new_command("explain", "--model", "llama3", "--prompt-tokens", "9000")
+        as_json = new_command("explain", "--model", "qwen3", "--json")
 
     assert told.returncode == as_json.returncode == 0, told.stderr
     assert "exceed the context of 8192" in told.stdout
     assert json.loads(as_json.stdout)["request"]["model"] == "qwen3"
 
 
-def test_demo_answers_one_question(command):
-    ended = command("demo", "--ask", "What does a proxy do?", "--port", str(free_port()))
+def test_demo_answers_one_question(new_command):
+    ended = new_command("demo", "--ask", "What does a proxy do?", "--port", str(free_port()))
 
     assert ended.returncode == 0, ended.stderr
     assert re.search(r"\n\nanswered by \S+ as \S+\n\Z", ended.stdout)

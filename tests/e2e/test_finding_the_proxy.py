@@ -46,11 +46,11 @@ def states(tmp_path):
     return [json.loads(path.read_text()) for path in (tmp_path / "nexus-proxy").glob("proxy-*.json")]
 
 
-def test_the_proxy_is_found_that_this_user_started_and_is_named_in_every_answer(folder, tmp_path, command):
+def test_the_proxy_is_found_that_this_user_started_and_is_named_in_every_answer(folder, tmp_path, new_command):
     with run_nexus(folder, GPU, environ=here(tmp_path)) as nexus:
         until(lambda: states(tmp_path))
-        listed, as_json = command("backends"), command("models", "--json")
-        well, drained = command("health"), command("backends", "drain", "gpu-1", "--json")
+        listed, as_json = new_command("backends"), new_command("models", "--json")
+        well, drained = new_command("health"), new_command("backends", "drain", "gpu-1", "--json")
         (state,) = states(tmp_path)
 
     place = f"{nexus.url} (pid {nexus.process.pid}, elsewhere/nexus.toml)"

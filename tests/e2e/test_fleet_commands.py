@@ -198,14 +198,14 @@ def test_without_a_proxy_that_answers_a_shell_offers_nothing_and_says_nothing(co
     assert waited_s < usual_s + 3.0
 
 
-def test_the_queue_and_the_decisions_are_shown(start_nexus, simulate, command):
+def test_the_queue_and_the_decisions_are_shown(start_nexus, simulate, command, new_command):
     nexus = start_nexus(table_of(simulate(name="gpu-1")))
     good = ask(nexus.url, "/v1/chat/completions", chat())
     ask(nexus.url, "/v1/chat/completions", chat("nope"))
     nexus.wait_for_log("exchange_finished", 2)
 
-    queue = command("queue", "--url", nexus.url)
-    listed = command("decisions", "--url", nexus.url)
+    queue = new_command("queue", "--url", nexus.url)
+    listed = new_command("decisions", "--url", nexus.url)
     rejected = json.loads(command("decisions", "--decision", "reject", "--json", "--url", nexus.url).stdout)
     one = command("decisions", "--id", good.headers["X-Request-Id"], "--url", nexus.url)
     unknown = command("decisions", "--id", "nope", "--url", nexus.url)

@@ -91,7 +91,7 @@ def nexus(simulate, start_nexus):
         HugeEvent(model="whole", size=ANSWER_BYTES),
         Stall(model="silent"),
     )
-    return start_nexus(CONFIG + table_of(backend))
+    return start_nexus(CONFIG + table_of(backend), own_interpreter=True)
 
 
 @pytest.mark.timeout(180)

@@ -4,6 +4,7 @@
 ``fakes``, ``fake_backends``, ``rig``           a clock, a transport, a sink; responses; a whole data plane
 ``rogue_stages``                                verdicts, holds and failures of a stage
 ``process``, ``installing``                     ``nexus-proxy`` and simulators as processes; installed plugins
+``forking``                                     starts ``nexus-proxy`` without the time of the import
 ``raw_client``, ``streaming``, ``steady_load``  clients
 ``scripted``, ``collector``, ``dialects``       a scripted backend, a fake OpenTelemetry collector, wire samples
 ``transcripts``                                 what engines answer

@@ -14,6 +14,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from nexus.testing.ports import free_port
+from tests.support.forking import Fork, forks, may_fork
 
 START_S: Final = 20.0
 STOP_S: Final = 15.0
@@ -22,7 +23,7 @@ STOP_S: Final = 15.0
 class NexusProcess:
     """A running proxy."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", port: int, log_file: Path, config_file: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes] | Fork", port: int, log_file: Path, config_file: Path) -> None:
         self.process = process
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
@@ -80,29 +81,33 @@ def run_nexus(
     port: int | None = None,
     max_files: int | None = None,
     start_s: float = START_S,
+    own_interpreter: bool = False,
 ) -> Iterator[NexusProcess]:
     """Write *config* into *folder*, and run ``nexus-proxy`` with it.
+
+    It is a fork of a process that has imported it, where a fork is like a new process.
 
     :param config: TOML without server.port.
     :param port: the port to listen on; None: a free one.
     :param max_files: the limit of file descriptors; None: that of the caller.
     :param start_s: how long it may take until it listens.
+    :param own_interpreter: whether to start an interpreter in any case, for a test that measures its process.
     """
     config_file = folder / "nexus.toml"
     config_file.write_text(config)
     log_file = folder / "nexus.log"
     port = port or free_port()
-    command = [sys.executable, "-m", "nexus", "--config", str(config_file), "--port", str(port), *arguments]
-    if max_files is not None:
-        command = ["sh", "-c", f'ulimit -n {max_files} && exec "$@"', "sh", *command]
+    words = ["--config", str(config_file), "--port", str(port), *arguments]
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "NEXUS_LOG_FORMAT": "json", **(environ or {})}
+    process: subprocess.Popen[bytes] | Fork
     with log_file.open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "XDG_RUNTIME_DIR": str(folder), "NEXUS_LOG_FORMAT": "json", **(environ or {})},
-            cwd=folder,
-        )
+        if max_files is None and not own_interpreter and may_fork(environ):
+            process = forks().start(words, folder, environ, log.fileno(), log.fileno())
+        else:
+            command = [sys.executable, "-m", "nexus", *words]
+            if max_files is not None:
+                command = ["sh", "-c", f'ulimit -n {max_files} && exec "$@"', "sh", *command]
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environ, cwd=folder)
     running = NexusProcess(process, port, log_file, config_file)
     try:
         _wait_until_it_listens(running, start_s)
