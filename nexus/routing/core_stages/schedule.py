@@ -21,8 +21,9 @@ from nexus.domain.statuses import FIRST_ERROR
 from nexus.routing.core_stages.half_open import begin_probing, is_tried
 from nexus.routing.core_stages.holding_back import AT_ITS_LIMIT_FOR_MODEL, refusal_for_model
 from nexus.routing.core_stages.known_load import load_facts, load_sentence, requests
-from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.intent import RoutingIntent
 from nexus.routing.ranking.candidates import Candidates, RememberedCandidates
+from nexus.routing.ranking.judged import factors_of
 from nexus.routing.ranking.ranking import Ranking
 from nexus.routing.ranking.scoring import Ranked, busy_requests
 from nexus.routing.ranking.strategies import ONLY_ONE, STRATEGIES, Strategy
@@ -163,10 +164,11 @@ class Schedule(Reconciler):
             return (self._sole(intent, offers[0]),)
         candidates = self._candidates.of(offers, intent.resolved_model)
         self._weigh_silent(intent, candidates)
-        factors = _factors(intent.weights) if intent.weights else None
-        avoided = _avoided(intent.avoided) if intent.avoided else None
         scores = self._strategy.rank(candidates, intent.resolved_model, intent.requirements)
-        return Ranking(scores, factors, avoided, self._odd_of(intent.snapshot).unhealthy, candidates.places)
+        unhealthy = self._odd_of(intent.snapshot).unhealthy
+        if not (intent.weights or intent.avoided or unhealthy):
+            return Ranking(scores)
+        return Ranking(scores, candidates.judgement.of(intent.weights, intent.avoided, unhealthy, candidates.places))
 
     def _sole(self, intent: RoutingIntent, offer: Offer) -> Ranked:
         """Return the only candidate, whose score is for people."""
@@ -174,8 +176,9 @@ class Schedule(Reconciler):
         if not (intent.weights or intent.avoided):
             return sole
         name = sole.backend.name
-        score = sole.score * _factors(intent.weights).get(name, 1.0)
-        return msgspec.structs.replace(sole, score=score, is_avoided=name in _avoided(intent.avoided))
+        score = sole.score * factors_of(intent.weights).get(name, 1.0)
+        is_avoided = any(verdict.backend == name for verdict in intent.avoided)
+        return msgspec.structs.replace(sole, score=score, is_avoided=is_avoided)
 
     def _odd_of(self, snapshot: FleetSnapshot) -> "Odd":
         if snapshot is not self._odd.snapshot:
@@ -367,17 +370,6 @@ class Slot(Hold):
             figures.learned.observe(
                 outcome.first_byte_s, self._wanted.prompt_tokens, self._in_flight, self._capacity_floor
             )
-
-
-def _avoided(verdicts: list[Verdict]) -> frozenset[str]:
-    return frozenset([verdict.backend for verdict in verdicts])
-
-
-def _factors(weights: list[Verdict]) -> dict[str, float]:
-    factors: dict[str, float] = {}
-    for verdict in weights:
-        factors[verdict.backend] = factors.get(verdict.backend, 1.0) * verdict.factor
-    return factors
 
 
 def route_reason(intent: RoutingIntent, ranked: Ranked, *, is_failover: bool, is_overflow: bool) -> str:

@@ -11,6 +11,7 @@ from nexus.domain.changes import CHANGES
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.model_load import Mean, ModelLoad
 from nexus.domain.silence import Offer, remarkably_silent, silent_s
+from nexus.routing.ranking.judged import RememberedJudgement
 
 MAX_REMEMBERED: Final = 1024
 """Models, each with some number of candidates; clients choose the names."""
@@ -55,6 +56,7 @@ class Candidates:
         "_silences",
         "_silent",
         "by_share",
+        "judgement",
         "kept",
         "loads",
         "offers",
@@ -71,6 +73,8 @@ class Candidates:
         """Whether they have different shares of the work."""
         self.slots: Final = [certain_slots(*offer) for offer in offers]
         """How many requests each works on at once, as far as that is certain."""
+        self.judgement: Final = RememberedJudgement()
+        """What the stages have said of them."""
         self.kept: tuple[Sequence[float], Sequence[float]] | None = None
         """What the strategy finds once: their scores while none is busy or slow, and by how much these fall with each
         request until their points fall at another rate; None: not computed yet."""

@@ -1,13 +1,14 @@
 """The order of the candidates: the best first, and the others only when they are looked at."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import overload
 
 import msgspec
 
 from nexus.domain.silence import Offer
+from nexus.routing.ranking.judged import Judged
 from nexus.routing.ranking.scoring import Ranked
 
 
@@ -56,30 +57,18 @@ class ListedScores(Scores):
 class Ranking(Sequence[Ranked]):
     """Candidates, best first: unhealthy ones come last, and avoided ones after all others."""
 
-    __slots__ = ("_avoided", "_best", "_order", "_points", "_scores", "_standing")
+    __slots__ = ("_best", "_judged", "_order", "_points", "_scores")
 
-    def __init__(
-        self,
-        scores: Scores,
-        factors: Mapping[str, float] | None = None,
-        avoided: frozenset[str] | None = None,
-        last_resorts: frozenset[str] | None = None,
-        places: Mapping[str, int] | None = None,
-    ) -> None:
-        """:param factors: by the names of backends, what their scores are multiplied by.
-        :param avoided: the names of backends that are asked only when no other is left.
-        :param last_resorts: the names of backends that are asked only when not even one of those is left.
-        :param places: by its name, the position of each candidate; None: it is looked up.
-        """
+    def __init__(self, scores: Scores, judged: Judged | None = None) -> None:
+        """:param judged: what the stages have said of the candidates; None: nothing."""
         self._scores = scores
         self._points = scores.points
-        self._avoided = avoided or frozenset()
-        self._standing: dict[int, int] = {}
-        """By position, how far those are kept back that are avoided or a last resort."""
+        self._judged = judged
         self._order: list[Ranked] | None = None
-        if factors or avoided or last_resorts:
-            places = places or {backend.name: at for at, (backend, _) in enumerate(scores.offers)}
-            self._apply(factors or {}, last_resorts or frozenset(), places)
+        if judged is not None and judged.factors:
+            self._points = points = [*scores.points]
+            for at, factor in judged.factors:
+                points[at] *= factor
         self._best = self._find_best()
 
     def __len__(self) -> int:
@@ -105,7 +94,7 @@ class Ranking(Sequence[Ranked]):
         points = self._points
         if not points:
             return None
-        if standing := self._standing:
+        if self._judged is not None and (standing := self._judged.standing):
             least = 0 if len(standing) < len(points) else min(standing.values())
             points = [*points]
             for at, kept_back in standing.items():
@@ -116,25 +105,14 @@ class Ranking(Sequence[Ranked]):
             return self._ranked(points.index(highest))
         return self._ranked(self._scores.first_of([at for at, score in enumerate(points) if score == highest]))
 
-    def _apply(self, factors: Mapping[str, float], last_resorts: Iterable[str], places: Mapping[str, int]) -> None:
-        """Apply what stages have said of some candidates, mostly of few."""
-        self._points = points = [*self._points]
-        for name, factor in factors.items():
-            if (at := places.get(name)) is not None:
-                points[at] *= factor
-        standing = self._standing
-        for names, step in ((self._avoided, 1), (last_resorts, 2)):
-            for name in names:
-                if (at := places.get(name)) is not None:
-                    standing[at] = standing.get(at, 0) + step
-
     def _ordered(self) -> list[Ranked]:
         if self._order is None:
-            standing, points, tie = self._standing, self._points, self._scores.tie
+            standing: Mapping[int, int] = {} if self._judged is None else self._judged.standing
+            points, tie = self._points, self._scores.tie
             order = sorted(range(len(self)), key=lambda at: (standing.get(at, 0), -points[at], tie(at)))
             self._order = [self._ranked(at) for at in order]
         return self._order
 
     def _ranked(self, at: int) -> Ranked:
-        is_avoided = bool(self._avoided) and self._scores.offers[at][0].name in self._avoided
+        is_avoided = self._judged is not None and at in self._judged.avoided
         return self._scores.ranked(at, self._points[at], is_avoided=is_avoided)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from nexus.domain.engine_report import EngineReport
 from nexus.routing.core_stages.schedule import Schedule
+from nexus.routing.intent import Verdict
+from nexus.routing.ranking.judged import RememberedJudgement, factors_of, judged
 from nexus.routing.ranking.ranking import ListedScores, Ranking
 from nexus.routing.ranking.scoring import Ranked
 from nexus.testing.builders import MODEL, make_backend, make_fleet, make_intent
@@ -28,7 +30,8 @@ some_names = st.frozensets(st.sampled_from(NAMES))
 def test_it_is_in_the_order_of_a_sort(drawn, factors, avoided, last_resorts):
     listed = [Ranked(make_backend(NAMES[at]), MODEL, score, tie=tie) for at, (score, tie) in enumerate(drawn)]
 
-    ranking = Ranking(ListedScores(listed), factors, avoided, last_resorts)
+    places = {ranked.backend.name: at for at, ranked in enumerate(listed)}
+    ranking = Ranking(ListedScores(listed), judged(factors, avoided, last_resorts, places))
 
     def place(ranked):
         name = ranked.backend.name
@@ -42,6 +45,27 @@ def test_it_is_in_the_order_of_a_sort(drawn, factors, avoided, last_resorts):
     assert [ranked.score for ranked in ranking] == [
         ranked.score * factors.get(ranked.backend.name, 1.0) for ranked in sorted(listed, key=place)
     ]
+
+
+some_verdicts = st.lists(
+    st.builds(
+        lambda name, factor, reason: Verdict(name, "test", reason, factor=factor),
+        st.sampled_from([*NAMES, "elsewhere"]),
+        st.sampled_from([0.0, 0.5, 1.0]),
+        st.sampled_from("ab"),
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(st.tuples(some_verdicts, some_verdicts, some_names), max_size=6))
+def test_what_stages_have_said_is_found_as_if_nothing_was_remembered(said):
+    remembered, places = RememberedJudgement(), {name: at for at, name in enumerate(NAMES)}
+    for weights, avoided, last_resorts in [each for each in said for _ in range(2)]:
+        fresh = judged(factors_of(weights), {verdict.backend for verdict in avoided}, last_resorts, places)
+
+        assert remembered.of(weights, avoided, last_resorts, places) == fresh
+        weights.append(Verdict(NAMES[0], "test", "a later verdict", factor=0.5))
 
 
 @pytest.mark.parametrize("count", [2, 12])
