@@ -13,7 +13,7 @@ from nexus.testing.proxy import nexus_in_loop
 from tests.support.bookkeeping import wait_until_nothing_is_held
 
 MAX_FILES = 53
-MAX_CALLS = 223
+MAX_CALLS = 215
 
 CONFIG = """
 [discovery]
