@@ -19,8 +19,10 @@ class Judgement:
         self._config = config
         self._measurements = measurements
         self._found: Penalties = {}
+        self.places: frozenset[Place] = frozenset()
+        """All that have penalties, those that are due for a trial included: only these may get one."""
         self.version = 0
-        """Counts how often they have changed."""
+        """Counts how often either has changed."""
         self.seen_changes = -1
         """The changes of the measurements until which they are known."""
         self._until_s = -inf
@@ -38,19 +40,22 @@ class Judgement:
             now_s = measurements.clock()
             measurements.clear(now_s)
             self.seen_changes = measurements.changes
-            found = self._find(now_s, is_observed=is_observed)
-            if found != self._found:
-                self._found = found
+            found, places = self._find(now_s, is_observed=is_observed)
+            if found != self._found or places != self.places:
+                self._found, self.places = found, places
                 self.version += 1
         return self._found
 
-    def _find(self, now_s: float, *, is_observed: bool) -> Penalties:
+    def _find(self, now_s: float, *, is_observed: bool) -> tuple[Penalties, frozenset[Place]]:
         found: dict[str, dict[Place, tuple[Penalty, ...]]] = {}
+        places: set[Place] = set()
         self._until_s = (now_s // MINUTE_S + 1) * MINUTE_S
         for place, track in self._measurements.suspects.items():
             penalties = track.penalties(now_s, self._config)
+            if penalties:
+                places.add(place)
             if penalties and (is_observed or not track.is_due_for_trial(now_s)):
                 found.setdefault(track.backend, {})[place] = penalties
                 if now_s < track.next_trial_s < self._until_s:
                     self._until_s = track.next_trial_s
-        return dict(sorted(found.items()))
+        return dict(sorted(found.items())), frozenset(places)

@@ -53,12 +53,11 @@ class QualityReconciler(Reconciler):
             measurements.follow(snapshot)
         if measurements.suspects or judgement.seen_changes != measurements.changes:
             judgement.now(is_observed=self.is_observed)
-        # It also differs with the first suspect, since may_hold() does.
-        return 2 * judgement.version + bool(measurements.suspects)
+        return judgement.version
 
     def may_hold(self, backend: Backend, model: str) -> bool:
-        del backend, model
-        return bool(self._measurements.suspects)
+        self._judgement.now(is_observed=self.is_observed)
+        return (backend.id, model) in self._judgement.places
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         suspects = self._measurements.suspects

@@ -186,6 +186,7 @@ def test_the_verdicts_have_another_version_whenever_a_trial_is_due_begins_or_end
 @given(st.lists(st.sampled_from(["fail", "answer", "wait", "wait long", "begin", "end"]), max_size=40))
 def test_verdicts_of_one_version_are_the_same(scene, clock, make_attempt, steps):
     it, holds, seen, holding = scene(), [], {}, {}
+    backend = next(backend for backend in it.intent().snapshot.backends if backend.name == "gpu-1")
     fleet = it.intent().snapshot
 
     for step in ["fail"] * 15 + steps:
@@ -202,10 +203,14 @@ def test_verdicts_of_one_version_are_the_same(scene, clock, make_attempt, steps)
                 holds.clear()
             case _:
                 clock.advance(INTERVAL_S / 2 if step == "wait" else 1500.0)
-        version, may_hold = it.stage.version(fleet), it.stage.may_hold(fleet.backends[0], "llama3")
+        version, may_hold = it.stage.version(fleet), it.stage.may_hold(backend, "llama3")
         assert holding.setdefault(version, may_hold) is may_hold
         assert seen.setdefault(version, it.judge()) == it.judge()
         fresh = type(it.stage)(it.config, it.measurements)
         intent = it.intent()
         fresh.reconcile(intent)
         assert seen[version].avoided == {verdict.backend for verdict in intent.avoided}
+        held = it.reserve("gpu-1")
+        assert may_hold or held is None
+        if held is not None:
+            held.settle(make_attempt(ending=Ending.REJECTED))
