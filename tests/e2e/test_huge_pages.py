@@ -23,7 +23,7 @@ def huge_bytes(pid):
 def test_most_of_its_memory_is_on_huge_pages(tmp_path, workers):
     backend = Simulator(Settings(name="gpu-1", kind="vllm", models=("llama3",)))
     config = f"[server]\nworkers = {workers}\n"
-    with in_thread(backend), run_nexus(tmp_path, config + table_of(backend)) as nexus:
+    with in_thread(backend), run_nexus(tmp_path, config + table_of(backend), own_interpreter=True) as nexus:
         client = openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="none", max_retries=0)
         answer = client.chat.completions.create(model="llama3", messages=[{"role": "user", "content": "Hi"}])
         pid = nexus.process.pid
