@@ -16,6 +16,8 @@ from nexus.domain.request import Requirements
 from nexus.errors import ConfigError, StoreError
 from nexus.plugin_manager import PluginManager
 from nexus.routing.assembly import build_router
+from nexus.routing.decision_record import Request
+from nexus.routing.router import Routing
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.store.memory import MemoryStore
 from nexus.store.sqlite import SqliteStore
@@ -59,14 +61,9 @@ def test_every_example_imports_the_api_and_nothing_else(root):
 
 def chosen(contributions, at, **routing):
     fleet = make_fleet(make_backend("gpu-1", priority=90), make_backend("openai", zone="cloud", priority=0))
-    search = build_router(RoutingConfig(**routing), contributions).begin(
-        request_id="r",
-        endpoint=CHAT,
-        requirements=Requirements(model="llama3"),
-        headers={},
-        received_unix_s=at.timestamp(),
-    )
-    return search.next(fleet).backend.name
+    router, wanted = build_router(RoutingConfig(**routing), contributions), Requirements(model="llama3")
+    asked = Request(id="r", endpoint=CHAT, requirements=wanted, headers={}, received_unix_s=at.timestamp())
+    return Routing(router, asked).next(fleet).backend.name
 
 
 def test_nexus_config_gives_a_table_that_is_checked(contributions):
