@@ -61,7 +61,7 @@ class Spared(msgspec.Struct, frozen=True):
     verdicts: Verdicts
     """Of all these stages."""
     counting: tuple[tuple[Stage, Verdicts], ...]
-    """Each stage that counts its verdicts."""
+    """Each stage that counts its verdicts, and may count any."""
     exclusions: tuple[tuple[Stage, int], ...]
     """The number of exclusions of each stage that has any."""
     first_buckets: tuple[list[int], ...]
@@ -237,7 +237,7 @@ def _spared(intent: RoutingIntent, stages: Sequence[tuple[Stage, Marks, Marks]])
         counting=tuple(
             (stage, _between(intent, before, after))
             for stage, before, after in stages
-            if stage.counts and not stage.is_spared(intent.requirements)
+            if not stage.is_spared(intent.requirements) and stage.may_count(intent)
         ),
         exclusions=tuple((stage, after[0] - before[0]) for stage, before, after in stages if after[0] != before[0]),
         first_buckets=tuple(stage.counters.durations.counts for stage, _, _ in stages),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nexus.containment import described, interrupts_noted, is_interrupt
 from nexus.domain.backend import Backend
-from nexus.domain.measure import check_measure
+from nexus.domain.measure import Measure, check_measure
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
 from nexus.plugin_manager import Plugin
@@ -229,6 +229,10 @@ class ReconcilerContract(ABC):
             returned = count(intent)
 
         assert returned is None, "count must return None"
+        if not stage.may_count(without_hints(intent)):
+            counted = _counters(stage)
+            stage.count(without_hints(intent))
+            assert _counters(stage) == counted, "may_count says that it counts nothing"
         assert (intent.candidates, _verdicts(intent)) == before
 
     @modestly
@@ -359,6 +363,10 @@ def _distributions() -> Mapping[str, list[str]]:
 
 def _verdicts(intent: RoutingIntent) -> list[Verdict]:
     return [*intent.excluded, *intent.avoided, *intent.weights]
+
+
+def _counters(stage: Reconciler) -> list[Measure]:
+    return [measure for measure in stage.measures() if measure.type == "counter"]
 
 
 def _use(hold: Hold, outcome: AttemptOutcome) -> None:

@@ -194,6 +194,16 @@ class Reconciler(ABC):
         del backend, model
         return True
 
+    def may_count(self, intent: RoutingIntent) -> bool:
+        """Return whether :meth:`count` would count anything for *intent*, or for any request judged like it.
+
+        Only asked if ``depends_on`` is set, and remembered with the verdicts.
+
+        :param intent: without hints.
+        """
+        del intent
+        return True
+
     def count(self, intent: RoutingIntent) -> None:
         """Count the verdicts of this stage on *intent*, for its metrics.
 

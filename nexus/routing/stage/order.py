@@ -29,6 +29,7 @@ _METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "version": ("snapshot",),
     "may_judge": ("backend", "model"),
     "may_hold": ("backend", "model"),
+    "may_count": ("intent",),
     "count": ("intent",),
     "explain": ("intent",),
     "measures": (),

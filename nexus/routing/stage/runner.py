@@ -196,6 +196,10 @@ class Stage:
         may_judge = self._reconciler.may_judge
         return self._says(lambda: any(may_judge(backend, model) for backend, model in offers), default=True)
 
+    def may_count(self, intent: RoutingIntent) -> bool:
+        """Return whether it may count anything for requests that are judged like *intent*; true when that fails."""
+        return self.counts and self._says(lambda: self._reconciler.may_count(intent.shadow()), default=True)
+
     def may_hold(self, backend: Backend, model: str) -> bool:
         """Return whether it may hold anything for an attempt at *backend*; true when that fails."""
         if type(self._reconciler).may_hold is Reconciler.may_hold:

@@ -47,6 +47,9 @@ class PrivacyReconciler(Reconciler):
         asked = (keys["privacy"].privacy for keys in policies if "privacy" in keys)
         return self._config.default != RESTRICTED and RESTRICTED not in asked
 
+    def may_count(self, intent: RoutingIntent) -> bool:
+        return demanded_by(intent, self._config.default) is not None
+
     def count(self, intent: RoutingIntent) -> None:
         source = demanded_by(intent, self._config.default)
         if source is not None:

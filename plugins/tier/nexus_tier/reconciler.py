@@ -45,6 +45,9 @@ class TierReconciler(Reconciler):
         # No header raises the tier that is wanted.
         return backend.tier_of(model) < self._highest
 
+    def may_count(self, intent: RoutingIntent) -> bool:
+        return self._floors.of(intent).wanted > LOWEST
+
     def count(self, intent: RoutingIntent) -> None:
         floor = self._floors.of(intent)
         if floor.wanted > LOWEST:

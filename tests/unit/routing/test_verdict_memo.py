@@ -231,6 +231,22 @@ def test_remembered_verdicts_are_applied_counted_and_recorded(routed, routing):
     assert (counters.exclusions_total, sum(counters.durations.counts)) == (3, 3)
 
 
+def test_where_a_stage_counts_nothing_it_is_not_asked_to(routed, routing):
+    class Choosing(Counting):
+        def may_count(self, intent):
+            return intent.requested_model == "llama3"
+
+    probe = Choosing()
+    router, fleet = routed(probe)
+    fleet = make_fleet(*fleet.backends, make_backend("gpu-3", models=["qwen3"]))
+
+    for model in ("llama3", "qwen3") * 3:
+        routing(router, model=model).next(fleet)
+
+    # Each is counted when it is judged; of the others, those for one model.
+    assert probe.names().count("count") == 4
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 from structlog.testing import capture_logs
 
-from nexus.domain.measure import Measure
+from nexus.domain.measure import Measure, Sample
 from nexus.domain.outcome import Ending
 from nexus.domain.request import Requirements
 from nexus.errors import NexusError
@@ -92,6 +92,13 @@ def objects_to_long_prompts(intent):
         intent.avoid(backend, stage="bad", reason="too long")
 
 
+COUNTED = []
+
+
+def counted():
+    return [Measure(name="nexus_bad_requests", documentation="-", type="counter", samples=(Sample(len(COUNTED)),))]
+
+
 def objects(intent):
     for backend in intent:
         intent.avoid(backend, stage="bad", reason="on principle")
@@ -116,6 +123,11 @@ def objects(intent):
         (
             lambda _: None,
             {"count": lambda _, intent: intent.excluded.append("x")},
+            "test_counting_its_verdicts_changes_none",
+        ),
+        (
+            lambda _: None,
+            {"may_count": lambda *_: False, "count": lambda *_: COUNTED.append(1), "measures": lambda _: counted()},
             "test_counting_its_verdicts_changes_none",
         ),
     ],
