@@ -19,7 +19,7 @@ class Ceilings:
 
     def lowest(self, intent: RoutingIntent) -> Decimal | None:
         """Return the lowest limit for *intent*; None if no policy has one."""
-        key = tuple([id(keys) for keys in intent.policies])
+        key = tuple(map(id, intent.policies))
         known = self._known.get(key)
         if known is None:
             if len(self._known) >= MAX_CACHED:

@@ -21,7 +21,8 @@ class LedgerHealth:
 
     def is_good(self) -> bool:
         """Return whether the last call succeeded and the current one does not take too long."""
-        return self.failure is None and not self.is_slow
+        # Mostly, no call is under way; asked for each request.
+        return self.failure is None and (self._began_at is None or not self.is_slow)
 
     @property
     def is_slow(self) -> bool:

@@ -44,7 +44,7 @@ class Floors:
             return self._usual
         if intent.headers:
             return self._find(intent)
-        key = tuple([id(keys) for keys in intent.policies])
+        key = tuple(map(id, intent.policies))
         known = self._by_policies.get(key)
         if known is None:
             if len(self._by_policies) >= MAX_CACHED:
