@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final, NamedTuple
@@ -23,6 +24,8 @@ from typing import Final, NamedTuple
 MAX_ORDER_BYTES: Final = 150_000
 """The kernel takes no longer message."""
 FORK_S: Final = 30.0
+PATH: Final = "PYTHONPATH"
+RUN_AT_THE_START: Final = ("sitecustomize", "usercustomize")
 
 
 class Order(NamedTuple):
@@ -140,7 +143,8 @@ def _network() -> str:
     return str(Path("/proc/thread-self/ns/net").readlink()) if sys.platform == "linux" else ""
 
 
-_OWN: Final = (_of_python(os.environ), _network())
+_OWN_SETTINGS: Final = _of_python(os.environ)
+_OWN_NETWORK: Final = _network()
 
 
 def may_fork(environ: Mapping[str, str]) -> bool:
@@ -148,7 +152,18 @@ def may_fork(environ: Mapping[str, str]) -> bool:
 
     It is not if Python reads other settings from it at a start, nor on another machine of :mod:`tests.support.lan`.
     """
-    return sys.platform == "linux" and (_of_python(environ), _network()) == _OWN
+    settings = _of_python(environ)
+    if PATH not in _OWN_SETTINGS and not any(map(_matters_at_the_start, settings.get(PATH, "").split(os.pathsep))):
+        settings.pop(PATH, None)
+    return sys.platform == "linux" and settings == _OWN_SETTINGS and _network() == _OWN_NETWORK
+
+
+def _matters_at_the_start(folder: str) -> bool:
+    """Return whether Python would run a module of *folder* at its start, or has another one of the same name."""
+    if not folder:
+        return False
+    names = [path.stem for path in Path(folder).iterdir() if path.suffix == ".py" or path.is_dir()]
+    return any(name in RUN_AT_THE_START or (name.isidentifier() and find_spec(name) is not None) for name in names)
 
 
 def serve(orders: socket.socket) -> None:
@@ -197,7 +212,8 @@ def _become(order: Order) -> None:
     os.environ.update(order.environ)
     time.tzset()
     # `python -m` looks for modules there first.
-    sys.path[0] = order.folder
+    added = order.environ.get(PATH, "") if PATH not in _OWN_SETTINGS else ""
+    sys.path[0:1] = [order.folder, *filter(None, added.split(os.pathsep))]
     sys.argv[1:] = order.words
 
 
