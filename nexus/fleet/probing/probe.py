@@ -88,7 +88,7 @@ class BackendProbe:
                 self._kind = self._member.kind
             if _is_loading(health):
                 return Failure(f"loading: HTTP {health.status}, the server is loading its model", Cause.LOADING, kind)
-            return Failure(f"HTTP error: {health.status}", kind=self._kind)
+            return Failure(_error_at(kind.health_path, health), kind=self._kind)
         try:
             models = await self._models(kind, session)
         except FetchError as exc:
@@ -127,6 +127,11 @@ async def _server_fact(lookup: ServerLookup, session: ProbeSession) -> ServerFac
     except (FetchError, ValueError):
         # The server is healthy all the same, and unknown facts have defaults.
         return ServerFacts()
+
+
+def _error_at(path: str, health: FetchResponse) -> str:
+    hint = "; check 'url' and 'type'" if health.status == HTTPStatus.NOT_FOUND else ""
+    return f"HTTP error: {health.status} at {path}{hint}"
 
 
 def _is_loading(health: FetchResponse) -> bool:

@@ -20,16 +20,16 @@ class ProbeSession:
 
     async def body(self, path: str) -> bytes:
         """Return the body of a successful response. :raises FetchError: there is none."""
-        return _body_of_success(await self.get(path))
+        return _body_of_success(path, await self.get(path))
 
     async def body_about(self, lookup: FactsLookup, model: str) -> bytes:
         """Return the body of a successful response about one model. :raises FetchError: there is none."""
         if lookup.body is None:
             return await self.body(lookup.path)
-        return _body_of_success(await self._fetcher.post(self._target, lookup.path, lookup.body(model)))
+        return _body_of_success(lookup.path, await self._fetcher.post(self._target, lookup.path, lookup.body(model)))
 
 
-def _body_of_success(response: FetchResponse) -> bytes:
+def _body_of_success(path: str, response: FetchResponse) -> bytes:
     if not response.is_success:
-        raise FetchError(f"HTTP error: {response.status}")
+        raise FetchError(f"HTTP error: {response.status} at {path}")
     return response.body

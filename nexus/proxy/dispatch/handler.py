@@ -195,7 +195,9 @@ class RequestHandler:
             try:
                 request = self._admit(asked, found, path)
             except RequestError as exc:
-                self._refusals.note(client.remote, exc.code, asked.request_id, asked.head.request_id)
+                self._refusals.note(
+                    client.remote, exc.code, asked.request_id, asked.head.request_id, asked.message.path
+                )
                 return
         self._exchange(client, request, received).abandon()
 
@@ -227,7 +229,7 @@ class RequestHandler:
 
     def _refuse(self, request: ClientRequest, found: Found | None, exc: RequestError) -> bool:
         client, message, client_id = request.client, request.message, request.head.request_id
-        self._refusals.note(client.remote, exc.code, request.request_id, client_id)
+        self._refusals.note(client.remote, exc.code, request.request_id, client_id, message.path)
         keep_alive = client.may_follow(message) and not exc.close
         lines = request.head.cors_lines or self._cors_lines(message)
         client.write(

@@ -10,6 +10,8 @@ log = structlog.get_logger("nexus.proxy")
 
 WINDOW_S: Final = 10.0
 MAX_CLIENTS: Final = 1000
+MAX_PATH_CHARACTERS: Final = 200
+"""Of a path that is logged."""
 
 
 class RefusalLog:
@@ -20,8 +22,11 @@ class RefusalLog:
         self._clients: dict[str, tuple[float, int]] = {}
         """When a line was written, and how many refusals have followed, by address."""
 
-    def note(self, remote: str, code: str, request_id: str, client_request_id: str = "") -> None:
-        """Count one refused request, and log it unless the client's last line is recent."""
+    def note(self, remote: str, code: str, request_id: str, client_request_id: str = "", target: str = "") -> None:
+        """Count one refused request, and log it unless the client's last line is recent.
+
+        :param target: what it asked for; its query, which may hold a key, is not logged.
+        """
         self._on_refused(code)
         now = time.monotonic()
         logged_at, unlogged = self._clients.get(remote, (0.0, 0))
@@ -34,4 +39,5 @@ class RefusalLog:
         ids = {"request_id": request_id}
         if client_request_id:
             ids["client_request_id"] = client_request_id
-        log.info("request_refused", remote=remote, code=code, **ids, unsaid_before=unlogged)
+        path = target.partition("?")[0][:MAX_PATH_CHARACTERS]
+        log.info("request_refused", remote=remote, code=code, path=path, **ids, unsaid_before=unlogged)

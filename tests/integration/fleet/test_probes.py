@@ -278,7 +278,7 @@ async def test_a_503_that_does_not_mention_loading_is_a_failure(serve, plan, sta
 
     fleet = await start(plan(gpu=server.url))
 
-    assert (only(fleet).status, only(fleet).last_error) == (Status.UNHEALTHY, "HTTP error: 503")
+    assert (only(fleet).status, only(fleet).last_error) == (Status.UNHEALTHY, "HTTP error: 503 at /health")
 
 
 @pytest.mark.parametrize(("in_flight", "status"), [(1, Status.HEALTHY), (0, Status.UNHEALTHY)])
@@ -337,9 +337,10 @@ async def _redirect(_):
 @pytest.mark.parametrize(
     ("health", "error"),
     [
-        (500, "HTTP error: 500"),
-        (401, "HTTP error: 401"),
-        (_redirect, "HTTP error: 302"),
+        (500, "HTTP error: 500 at /health"),
+        (404, "HTTP error: 404 at /health; check 'url' and 'type'"),
+        (401, "HTTP error: 401 at /health"),
+        (_redirect, "HTTP error: 302 at /health"),
         (_hang, "request timeout after 1s"),
         (_cut, "connection failed: closed before the answer was complete"),
         (_endless, "invalid response: longer than 4 MiB"),

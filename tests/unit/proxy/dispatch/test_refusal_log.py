@@ -37,6 +37,7 @@ def test_each_refusal_is_counted_and_one_is_logged(refusal_log, counted):
             "log_level": "info",
             "remote": "10.0.0.1",
             "code": "bad_request",
+            "path": "",
             "request_id": "req-0",
             "unsaid_before": 0,
         }
@@ -48,6 +49,16 @@ def test_the_clients_own_request_id_is_logged_too(refusal_log):
         refusal_log.note("10.0.0.1", "bad_request", "req-1", "mine")
 
     assert [(line["request_id"], line["client_request_id"]) for line in lines] == [("req-1", "mine")]
+
+
+@pytest.mark.parametrize(
+    ("target", "path"), [("/v1/models?key=sesame", "/v1/models"), ("/" * 5000, "/" * 200)], ids=["query", "long"]
+)
+def test_the_path_is_logged_without_its_query_which_may_hold_a_key(refusal_log, target, path):
+    with capture_logs() as lines:
+        refusal_log.note("10.0.0.1", "bad_request", "req-1", target=target)
+
+    assert [line["path"] for line in lines] == [path]
 
 
 def test_the_next_line_says_how_many_were_not_logged(refusal_log, clock):
