@@ -213,7 +213,7 @@ def _become(order: Order) -> None:
     time.tzset()
     # `python -m` looks for modules there first.
     added = order.environ.get(PATH, "") if PATH not in _OWN_SETTINGS else ""
-    sys.path[0:1] = [order.folder, *filter(None, added.split(os.pathsep))]
+    sys.path[:0] = [order.folder, *filter(None, added.split(os.pathsep))]
     sys.argv[1:] = order.words
 
 
@@ -231,8 +231,8 @@ def preload() -> None:
 
 
 if __name__ == "__main__":
-    # The folder of this file has modules with the names of others.
-    sys.path[0] = ""
+    # The folder of this file has modules with the names of others; the current one has a nexus that is not installed.
+    del sys.path[0]
     preload()
     serve(socket.socket(fileno=int(sys.argv[1])))
     runpy.run_module("nexus", run_name="__main__", alter_sys=True)
