@@ -159,4 +159,5 @@ def _named(text: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
+    machine.start_on_huge_pages()
     sys.exit(main())

@@ -376,4 +376,5 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    machine.start_on_huge_pages()
     sys.exit(main())

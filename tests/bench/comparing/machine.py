@@ -4,9 +4,14 @@ import importlib.metadata
 import os
 import platform
 import re
+import sys
 from pathlib import Path
 from typing import Final
 
+from nexus.app.process.huge_pages import ALLOCATOR, TUNABLES, environ_with_huge_pages, has_huge_pages
+
+ALLOCATORS: Final = (ALLOCATOR, TUNABLES)
+"""What chooses the memory of this program, and not of those that it starts."""
 LIBRARIES: Final = ("aiohttp", "uvloop", "httptools", "msgspec")
 GIB: Final = 1024**3
 MAX_QUIET_LOAD: Final = 0.7
@@ -21,6 +26,13 @@ def machine() -> str:
         f"{os.cpu_count()} x {_processor()}, {memory_bytes / GIB:.0f} GiB, {platform.system()} {kernel} "
         f"({platform.machine()}), {python}"
     )
+
+
+def start_on_huge_pages() -> None:
+    """Start this program again with the kind of memory that the proxy has, for what is measured in this process."""
+    environ = environ_with_huge_pages(os.environ) if has_huge_pages() else None
+    if environ is not None:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
 
 
 def libraries() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from comparing import machine
 from comparing.cores import starting_on
 
 STOP_S: Final = 10.0
@@ -61,7 +62,11 @@ def running(
     environ: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Program]:
     """Run *command* on *cores*, with *environ* added to a clean environment and its output in *log*."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("NEXUS_") and name not in machine.ALLOCATORS
+    }
     # Appended to, so that it may be emptied while the program runs.
     with log.open("ab") as output, starting_on(cores):
         started = subprocess.Popen(
