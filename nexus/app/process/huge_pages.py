@@ -22,6 +22,7 @@ _HUGE_PAGES: Final = "glibc.malloc.hugetlb"
 _ON_REQUEST: Final = "1"
 """The allocator asks the kernel for them with ``madvise``."""
 _FIRST_GLIBC: Final = (2, 35)
+_WITH_VALUE: Final = frozenset({"-W", "-X"})
 _MODES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -38,9 +39,18 @@ def start_again() -> None:
 def is_program(argv: Sequence[str], orig_argv: Sequence[str]) -> bool:
     """Whether *orig_argv* starts ``nexus-proxy`` with the arguments in *argv*, and not a program that calls it."""
     first = len(orig_argv) - len(argv) + 1
-    started, arguments = list(orig_argv[:first]), list(orig_argv[first:])
-    is_script = started[-1:] == [argv[0]] and Path(argv[0]).name == PROGRAM
-    return arguments == list(argv[1:]) and (is_script or started[-2:] == ["-m", MODULE])
+    started, arguments = list(orig_argv[1:first]), list(orig_argv[first:])
+    if arguments != list(argv[1:]):
+        return False
+    if started[-2:] == ["-m", MODULE]:
+        return _are_options(started[:-2])
+    return started[-1:] == [argv[0]] and Path(argv[0]).name == PROGRAM and _are_options(started[:-1])
+
+
+def _are_options(words: Sequence[str]) -> bool:
+    """Whether *words* are options of the interpreter, and name no module or script such as a debugger."""
+    values = [at + 1 for at, word in enumerate(words) if word in _WITH_VALUE]
+    return all(at in values or (word.startswith("-") and word != "-m") for at, word in enumerate(words))
 
 
 def environ_with_huge_pages(environ: Mapping[str, str]) -> dict[str, str] | None:
