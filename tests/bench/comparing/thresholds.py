@@ -51,7 +51,7 @@ THRESHOLDS: Final = (
     Threshold(Figure.METRICS_STEP, Limit(1.0)),
     Threshold(Figure.METRICS_SIZE, Limit(2.0)),
     Threshold(Figure.P99_OVER_UNLOGGED, Limit(1.2)),
-    Threshold(Figure.RSS_AT_REST, Limit(60.0)),
+    Threshold(Figure.RSS_AT_REST, Limit(70.0)),
     Threshold(Figure.RSS_LATER, Limit(100.0)),
     Threshold(Figure.FAILED, Limit(0.0)),
     Threshold(Figure.LOST_STREAMS, Limit(0.0)),
