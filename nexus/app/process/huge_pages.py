@@ -22,6 +22,7 @@ _HUGE_PAGES: Final = "glibc.malloc.hugetlb"
 _ON_REQUEST: Final = "1"
 """The allocator asks the kernel for them with ``madvise``."""
 _FIRST_GLIBC: Final = (2, 35)
+_NAME: Final = Path("/proc/self/comm")
 _WITH_VALUE: Final = frozenset({"-W", "-X"})
 _MODES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -33,7 +34,14 @@ def start_again() -> None:
     if environ is not None:
         # Should it fail, the proxy is only slower.
         with suppress(OSError):
+            if has_name_of(sys.argv[0]):
+                os.execve(sys.argv[0], sys.argv, environ)  # noqa: S606
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)  # noqa: S606
+
+
+def has_name_of(script: str, name: Path = _NAME) -> bool:
+    """Whether the process is named after *script*, as ``pkill nexus-proxy`` expects: the kernel has started that."""
+    return name.read_text().rstrip("\n") == Path(script).name == PROGRAM
 
 
 def is_program(argv: Sequence[str], orig_argv: Sequence[str]) -> bool:

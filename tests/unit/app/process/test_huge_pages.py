@@ -5,7 +5,13 @@ import os
 import pytest
 
 from nexus.app.process import huge_pages
-from nexus.app.process.huge_pages import environ_with_huge_pages, has_huge_pages, is_program, start_again
+from nexus.app.process.huge_pages import (
+    environ_with_huge_pages,
+    has_huge_pages,
+    has_name_of,
+    is_program,
+    start_again,
+)
 
 SET = {"PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
@@ -88,12 +94,28 @@ def test_only_the_program_itself_is_started_again(argv, orig_argv, expected):
     assert is_program(argv, orig_argv) is expected
 
 
+@pytest.mark.parametrize(
+    ("script", "name", "expected"),
+    [
+        ("/opt/bin/nexus-proxy", "nexus-proxy\n", True),
+        ("./nexus-proxy", "nexus-proxy\n", True),
+        ("/opt/bin/nexus-proxy", "python3\n", False),
+        ("/lib/nexus/__main__.py", "__main__.py\n", False),
+    ],
+)
+def test_a_process_that_is_named_after_the_script_keeps_its_name(tmp_path, script, name, expected):
+    (tmp_path / "comm").write_text(name)
+
+    assert has_name_of(script, tmp_path / "comm") is expected
+
+
 def test_a_proxy_that_cannot_be_started_again_goes_on(monkeypatch):
     def execve(*_):
         raise PermissionError
 
     monkeypatch.setattr(huge_pages, "is_program", lambda *_: True)
     monkeypatch.setattr(huge_pages, "has_huge_pages", lambda: True)
+    monkeypatch.setattr(huge_pages, "has_name_of", lambda _: False)
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(os, "execve", execve)
 
