@@ -24,8 +24,8 @@ def test_its_memory_is_on_huge_pages(tmp_path, workers):
     backend = Simulator(Settings(name="gpu-1", kind="vllm", models=("llama3",)))
     config = f"[server]\nworkers = {workers}\n"
     with in_thread(backend), run_nexus(tmp_path, config + table_of(backend), own_interpreter=True) as nexus:
-        client = openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="none", max_retries=0)
-        answer = client.chat.completions.create(model="llama3", messages=[{"role": "user", "content": "Hi"}])
+        with openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="none", max_retries=0) as client:
+            answer = client.chat.completions.create(model="llama3", messages=[{"role": "user", "content": "Hi"}])
         pid = nexus.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         processes = (pid, *children)
