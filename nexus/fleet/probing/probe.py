@@ -17,7 +17,7 @@ from nexus.fleet.models.overrides import with_overrides
 from nexus.fleet.probing.completion import Completion
 from nexus.fleet.probing.detection import Detection, detect
 from nexus.fleet.probing.result import Cause, Failure, ProbeResult, Success, SuccessWithParseError
-from nexus.fleet.probing.session import ProbeSession
+from nexus.fleet.probing.session import ProbeSession, http_error
 from nexus.fleet.untrusted import accepted_models, with_plain_aliases
 
 ASK_AGAIN_S: Final = 3600.0
@@ -131,7 +131,7 @@ async def _server_fact(lookup: ServerLookup, session: ProbeSession) -> ServerFac
 
 def _error_at(path: str, health: FetchResponse) -> str:
     hint = "; check 'url' and 'type'" if health.status == HTTPStatus.NOT_FOUND else ""
-    return f"HTTP error: {health.status} at {path}{hint}"
+    return f"{http_error(path, health)}{hint}"
 
 
 def _is_loading(health: FetchResponse) -> bool:

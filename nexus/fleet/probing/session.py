@@ -29,7 +29,12 @@ class ProbeSession:
         return _body_of_success(lookup.path, await self._fetcher.post(self._target, lookup.path, lookup.body(model)))
 
 
+def http_error(path: str, response: FetchResponse) -> str:
+    """Return how a response to a probe that is no success is reported."""
+    return f"HTTP error: {response.status} at {path}"
+
+
 def _body_of_success(path: str, response: FetchResponse) -> bytes:
     if not response.is_success:
-        raise FetchError(f"HTTP error: {response.status} at {path}")
+        raise FetchError(http_error(path, response))
     return response.body
