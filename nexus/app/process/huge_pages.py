@@ -29,8 +29,7 @@ _MODES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 def start_again() -> None:
     """Replace this program by itself, with the same arguments and process ID, if that brings huge pages."""
-    can_change = is_program(sys.argv, sys.orig_argv) and bool(sys.executable) and not sys.flags.ignore_environment
-    environ = environ_with_huge_pages(os.environ) if can_change and has_huge_pages() else None
+    environ = needed_environ() if sys.executable and is_program(sys.argv, sys.orig_argv) else None
     if environ is not None:
         # Should it fail, the proxy is only slower.
         with suppress(OSError):
@@ -59,6 +58,12 @@ def _are_options(words: Sequence[str]) -> bool:
     """Whether *words* are options of the interpreter, and name no module or script such as a debugger."""
     values = [at + 1 for at, word in enumerate(words) if word in _WITH_VALUE]
     return all(at in values or (word.startswith("-") and word != "-m") for at, word in enumerate(words))
+
+
+def needed_environ() -> dict[str, str] | None:
+    """Return the environment in which this program would be on huge pages; None if it is already, or cannot be."""
+    can_change = has_huge_pages() and not sys.flags.ignore_environment
+    return environ_with_huge_pages(os.environ) if can_change else None
 
 
 def environ_with_huge_pages(environ: Mapping[str, str]) -> dict[str, str] | None:

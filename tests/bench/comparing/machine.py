@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from nexus.app.process.huge_pages import ALLOCATOR, TUNABLES, environ_with_huge_pages, has_huge_pages
+from nexus.app.process.huge_pages import ALLOCATOR, TUNABLES, needed_environ
 
 ALLOCATORS: Final = (ALLOCATOR, TUNABLES)
 """What chooses the memory of this program, and not of those that it starts."""
@@ -30,8 +30,7 @@ def machine() -> str:
 
 def start_on_huge_pages() -> None:
     """Start this program again with the kind of memory that the proxy has, for what is measured in this process."""
-    environ = environ_with_huge_pages(os.environ) if has_huge_pages() else None
-    if environ is not None:
+    if (environ := needed_environ()) is not None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environ)
 
 
